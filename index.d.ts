@@ -1,0 +1,600 @@
+// Sizes are bytes and durations are seconds throughout, whole or fractional, unless a line says otherwise.
+//
+// A program without @types/node still compiles: the reference below is then ignored, and `Buffer` reads as `Uint8Array`.
+// @ts-ignore
+/// <reference types="node" />
+
+/** `Buffer` where the program knows Node's types, else the `Uint8Array` that every Buffer is. */
+type NodeBuffer = typeof globalThis extends { Buffer: { isBuffer(value: any): value is infer B } } ? B : Uint8Array;
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Paths and their parameters
+
+/** The parameter segments of a path pattern, as a union: `"/ws/{room}/{seat:int}"` → `"{room}" | "{seat:int}"`. */
+type ParamSegments<Path extends string, Seen extends string = never> = Path extends `${infer First}/${infer Rest}`
+  ? ParamSegments<Rest, First extends `{${string}}` ? Seen | First : Seen>
+  : Path extends `{${string}}` ? Seen | Path : Seen;
+
+/** The name in a parameter segment. */
+type SegmentName<Segment extends string> =
+  Segment extends `{${infer Name}:${string}}` ? Name : Segment extends `{${infer Name}}` ? Name : never;
+
+/** What a parameter segment matches: a number for `int` and `float`, else text. */
+type SegmentValue<Segment extends string> = Segment extends `{${string}:${"int" | "float"}}` ? number : string;
+
+/**
+ * The parameters of a path pattern, read from its literal type.
+ *
+ * | pattern | parameter |
+ * |---|---|
+ * | `{name}` | `name: string`, one segment |
+ * | `{id:int}`, `{x:float}` | `id: number`, `x: number`, only where the segment is one |
+ * | `{rest:path}` | `rest: string`, the last one or more segments |
+ *
+ * Every other name is `string | undefined`: it may be in the query (`/ws/secure?token=…` gives `params.token`).
+ * For a path that is no literal (a `string` variable) every name is `string | number | undefined`.
+ *
+ * @example
+ * type Chat = RouteParams<"/ws/chat/{room}">; // Chat["room"] is string, Chat["token"] is string | undefined
+ */
+export type RouteParams<Path extends string = string> = Path extends unknown // each path of a union for itself
+  ? string extends Path
+    ? { readonly [name: string]: string | number | undefined }
+    : { readonly [Segment in ParamSegments<Path> as SegmentName<Segment>]: SegmentValue<Segment> }
+      & { readonly [name: string]: string | undefined }
+  : never;
+
+/** Named texts of a request: header fields, cookies or the query. The object has no prototype; any name may be missing. */
+export interface StringMap {
+  readonly [name: string]: string | undefined;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// WebSocket routes
+
+/** What a WebSocket handler is called for: `"open"` first, then any number of `"message"`, `"close"` once and last. */
+export type WebSocketEvent = "open" | "message" | "close";
+
+/** What can be sent: a string goes out as a text frame; a Buffer, typed array or DataView as a binary frame. */
+export type WebSocketMessage = string | ArrayBufferView;
+
+/**
+ * What a handler gets as `data`: `string`, or `string | Buffer` on a route registered with `{ binary: true }`.
+ * It is `""` for `open` and `close`.
+ */
+export type WebSocketData<Binary extends boolean = false> = [Binary] extends [false] ? string : string | NodeBuffer;
+
+/** How a WebSocket route treats its messages. */
+export interface WebSocketRouteOptions<Binary extends boolean = boolean> {
+  /**
+   * Hand binary messages over as `Buffer`. Default `false`: a binary message that is valid UTF-8 arrives as a string, one
+   * that is not closes the connection with code 1003.
+   */
+  binary?: Binary;
+  /**
+   * Start the events of a connection in order without waiting for the promise of the one before. Default `false`: one event
+   * at a time for each connection. Switch it on for handlers that await a reply on the same socket.
+   */
+  concurrent?: boolean;
+}
+
+/** Whom a broadcast reaches. */
+export interface BroadcastOptions {
+  /** Leave out the connection that broadcasts. Default `false`: it receives its own message. */
+  excludeSelf?: boolean;
+}
+
+/**
+ * Properties of your own on connections. It is the same object in every event of a connection, so it can carry what you
+ * know about its peer. Declare what you add:
+ *
+ * @example
+ * declare module "tina4-nodejs" {
+ *   interface WebSocketConnectionProperties { username?: string }
+ * }
+ */
+export interface WebSocketConnectionProperties {}
+
+/**
+ * One upgraded socket, as the handler of its route sees it. Once it is closed, every method is a harmless no-op, however
+ * long it is kept.
+ *
+ * @typeParam Path The route's pattern; it types `params`.
+ * @typeParam Params What follows from `Path`. Compared by it, a connection of one route fits where any is wanted.
+ */
+export interface WebSocketConnection<Path extends string = string, Params = RouteParams<Path>>
+  extends WebSocketConnectionProperties {
+  /** Unique text of this connection, random enough never to be shared between servers. */
+  readonly id: string;
+  /** The concrete path of the URL without the query, in canonical form: broadcasts and counts stay within one path. */
+  readonly path: string;
+  /** Path parameters, URL-decoded, together with the query's; a path parameter wins over a query parameter of its name. */
+  readonly params: Params;
+  /** The query of the upgrade request; the last value of a repeated name. */
+  readonly query: StringMap;
+  /** The header fields of the upgrade request, names in lower case. */
+  readonly headers: StringMap;
+  /** The cookies of the upgrade request. */
+  readonly cookies: StringMap;
+  /** The peer's address. `X-Forwarded-For` counts only from {@link Tina4Config.trustedProxies}. */
+  readonly ip: string;
+  /**
+   * Bytes queued for this connection and not yet written. Above {@link Tina4Config.wsMaxBacklog} the connection is closed
+   * with code 1013; await {@link drained} before that.
+   */
+  readonly bufferedAmount: number;
+
+  /**
+   * Queues a message for this connection. Never waits.
+   *
+   * @throws {TypeError} if `message` is neither a string, a Buffer nor an ArrayBuffer view
+   */
+  send(message: WebSocketMessage): void;
+
+  /**
+   * Queues `JSON.stringify(value)` for this connection.
+   *
+   * @throws {TypeError} if the value has no JSON text (`undefined`, a function, a cycle, a BigInt)
+   */
+  sendJson(value: unknown): void;
+
+  /**
+   * Queues a message for every connection on the same concrete path, this one included unless
+   * `{ excludeSelf: true }` is given.
+   *
+   * @throws {TypeError} if `message` is neither a string, a Buffer nor an ArrayBuffer view
+   */
+  broadcast(message: WebSocketMessage, options?: BroadcastOptions): void;
+
+  /**
+   * Starts the closing handshake; what was sent before still goes out first. Closing twice is a no-op.
+   *
+   * @param code Close code: 1000 to 1003, 1007 to 1014 or 3000 to 4999. Default 1000.
+   * @param reason At most 123 bytes of UTF-8. Default `""`.
+   * @throws {RangeError} if the code may not be sent or the reason is too long
+   * @throws {TypeError} if the code is no number or the reason no string
+   */
+  close(code?: number, reason?: string): void;
+
+  /** Resolves once everything queued for this connection up to now is written, or the connection is gone. Never rejects. */
+  drained(): Promise<void>;
+
+  /** Connections on the same concrete path in this process: this one counts in `open` and no longer in `close`. */
+  connectionCount(): number;
+}
+
+/**
+ * Handles the events of the connections of one route. What it returns is ignored, except that the next event of the same
+ * connection waits for a promise. A handler that throws or rejects is logged with its route, event and connection; the
+ * connection stays open.
+ *
+ * @typeParam Path The route's pattern; it types `connection.params`.
+ * @typeParam Binary `true` for a route registered with `{ binary: true }`; it types `data`.
+ */
+export type WebSocketRouteHandler<Path extends string = string, Binary extends boolean = false> = (
+  connection: WebSocketConnection<Path>,
+  event: WebSocketEvent,
+  data: WebSocketData<Binary>,
+) => unknown;
+
+// ---------------------------------------------------------------------------------------------------------------------
+// HTTP routes
+
+/**
+ * One HTTP request.
+ *
+ * @typeParam Path The route's pattern; it types `params`.
+ * @typeParam Params What follows from `Path`. Compared by it, a request of one route fits where any is wanted.
+ */
+export interface Tina4Request<Path extends string = string, Params = RouteParams<Path>> {
+  /** The method in upper case, as the client sent it (`"HEAD"` also where a GET route answers). */
+  readonly method: string;
+  /** Path and query as the client sent them, for example `"/users/7?full=1"`. */
+  readonly url: string;
+  /** The concrete path without the query, in canonical form. */
+  readonly path: string;
+  /** Path parameters, URL-decoded. */
+  readonly params: Params;
+  /** The query; the last value of a repeated name. */
+  readonly query: StringMap;
+  /** The header fields, names in lower case; repeated ones joined with `", "`. */
+  readonly headers: StringMap;
+  /** The cookies the client sent. */
+  readonly cookies: StringMap;
+  /**
+   * The body by its content type: the value of a JSON body, an object of strings for a form, `{}` for none, a string for
+   * other text and XML, else a Buffer. Malformed JSON is answered with 400 before the handler runs.
+   */
+  readonly body: any;
+  /** The client's address. `X-Forwarded-For` counts only from {@link Tina4Config.trustedProxies}. */
+  readonly ip: string;
+
+  /** The header field of that name in any case, `undefined` when it was not sent. */
+  header(name: string): string | undefined;
+  /** The token of `Authorization: Bearer <token>`, `null` when there is none. */
+  bearerToken(): string | null;
+}
+
+/** Attributes of a cookie. */
+export interface CookieOptions {
+  /** Lifetime in seconds. Default: none, the cookie ends with the browser's session unless `expires` is given. */
+  maxAge?: number;
+  /** When the cookie ends. `maxAge` wins over it. */
+  expires?: Date;
+  /** The path it is sent for, with what lies below. Default `"/"`. */
+  path?: string;
+  /** The domain it is sent to. Default: this host alone. */
+  domain?: string;
+  /** Send it over TLS only. Default `false`. */
+  secure?: boolean;
+  /** Hide it from the page's scripts. Default `false`. */
+  httpOnly?: boolean;
+  /** Whether requests from other sites carry it. Default: the browser's own rule. */
+  sameSite?: "Strict" | "Lax" | "None" | "strict" | "lax" | "none";
+}
+
+/** How a file is sent. */
+export interface FileOptions {
+  /** Offer it for saving: `true` under its own name, or a string under that name. Default `false`: show it. */
+  download?: boolean | string;
+  /** Its content type. Default: from the extension. */
+  contentType?: string;
+}
+
+/** The values a template can use, by name. */
+export type TemplateData = Record<string, any>;
+
+/**
+ * The answer to one request. Every method returns the same object, so calls chain: `res.status(201).json(order)`.
+ *
+ * The first call that gives a body (or a redirect or file) is the answer. A handler that returns without one is answered
+ * with an empty body. What comes after the handler timeout (503) does nothing.
+ */
+export interface Tina4Response {
+  /**
+   * Answers with whatever fits the value: an object or array as JSON, a string that starts with `<` and ends with `>` as HTML,
+   * another string as plain text, bytes as `application/octet-stream`, nothing as an empty body.
+   *
+   * @param status Default: the one set by {@link status}, else 200.
+   * @param contentType Default: by the value, as above.
+   */
+  (data?: unknown, status?: number, contentType?: string): Tina4Response;
+
+  /** Sets the status code, 200 to 599. Default 200. */
+  status(code: number): Tina4Response;
+
+  /**
+   * Sets a header field; an array sets it several times.
+   *
+   * @throws {TypeError} if the name or a value has characters that HTTP does not allow there
+   */
+  header(name: string, value: string | number | readonly string[]): Tina4Response;
+
+  /** Answers with JSON. `status` defaults to the one set, else 200. */
+  json(data: unknown, status?: number): Tina4Response;
+
+  /** Answers with markup as it is. `status` defaults to the one set, else 200. */
+  html(markup: string, status?: number): Tina4Response;
+  /**
+   * Answers with the template `src/templates/<file>`. Values are escaped for the place they are printed in.
+   *
+   * @throws {Error} naming the template's file and line, if it cannot be read or rendered
+   */
+  html(file: string, data: TemplateData, status?: number): Tina4Response;
+
+  /** Answers with plain text. `status` defaults to the one set, else 200. */
+  text(text: string, status?: number): Tina4Response;
+
+  /** The same as calling the response itself. */
+  send(data?: unknown, status?: number, contentType?: string): Tina4Response;
+
+  /**
+   * Answers with a redirect.
+   *
+   * @param url Where to: a path of this server or an absolute URL.
+   * @param status 300 to 399. Default 302.
+   */
+  redirect(url: string, status?: number): Tina4Response;
+
+  /**
+   * Sets a cookie. Call it before the answer.
+   *
+   * @throws {TypeError} if the name, value or an attribute cannot stand in a cookie
+   */
+  cookie(name: string, value: string, options?: CookieOptions): Tina4Response;
+
+  /** Makes the browser forget a cookie; `path` and `domain` must be those it was set with. */
+  clearCookie(name: string, options?: CookieOptions): Tina4Response;
+
+  /**
+   * Answers with a file of the application's folder; 404 when there is none, also for a path that leads outside.
+   *
+   * @param path Relative to the application's folder.
+   * @param options A string offers the file for saving under that name.
+   */
+  file(path: string, options?: FileOptions | string): Tina4Response;
+
+  /**
+   * Answers with the template `src/templates/<file>`. Values are escaped for the place they are printed in.
+   *
+   * @param data Default `{}`.
+   * @param status Default: the one set, else 200.
+   * @throws {Error} naming the template's file and line, if it cannot be read or rendered
+   */
+  render(file: string, data?: TemplateData, status?: number): Tina4Response;
+}
+
+/**
+ * Answers the requests of one route. What it returns is ignored, except that a promise is waited for. A handler that throws
+ * or rejects before it has answered is logged and answered with 500; one that has not answered after
+ * {@link Tina4Config.handlerTimeout} with 503.
+ *
+ * @typeParam Path The route's pattern; it types `req.params`.
+ */
+export type RouteHandler<Path extends string = string> = (req: Tina4Request<Path>, res: Tina4Response) => unknown;
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Router
+
+/** One registered route. */
+export interface RouteInfo {
+  /** What it answers to; `"ANY"` is every HTTP method. */
+  method: "GET" | "POST" | "PUT" | "PATCH" | "DELETE" | "HEAD" | "OPTIONS" | "ANY" | "WEBSOCKET";
+  /** Its pattern as registered. */
+  path: string;
+}
+
+/**
+ * What a router can do. Registering while a server is running takes effect for the next request or upgrade. The same pattern
+ * registered again (for the same method) replaces the earlier handler.
+ *
+ * A pattern is a path of literal segments, `{name}`, `{id:int}`, `{x:float}` and `{rest:path}`; see {@link RouteParams}. Where
+ * several patterns match, literal text wins over int, then float, then `{name}`, then `{rest:path}`, segment by segment.
+ */
+export interface RouterMethods {
+  /**
+   * Registers a WebSocket route.
+   *
+   * @throws {TypeError} if the path is no valid pattern, the handler no function, or an option unknown or no boolean
+   * @example
+   * Router.websocket("/ws/chat/{room}", (connection, event, data) => {
+   *   if (event === "message") connection.broadcast(`${connection.params.room}: ${data}`);
+   * });
+   */
+  websocket<Path extends string, Binary extends boolean = false>(
+    path: Path,
+    handler: WebSocketRouteHandler<Path, Binary>,
+    options?: WebSocketRouteOptions<Binary>,
+  ): void;
+
+  /**
+   * Sends to every connection on one concrete path, from anywhere: a request handler, a timer. It reaches every running
+   * server of this router; before the first start it does nothing.
+   *
+   * @param path A concrete path such as `"/ws/notifications/7"`, not a pattern.
+   * @throws {TypeError} if the path does not begin with `/` or has a bad escape, or the message is neither a string, a Buffer
+   * nor an ArrayBuffer view
+   */
+  pushToWebSocket(path: string, message: WebSocketMessage): void;
+
+  /**
+   * Registers a GET route. It also answers HEAD where no HEAD route does.
+   *
+   * @throws {TypeError} if the path is no valid pattern or the handler no function
+   */
+  get<Path extends string>(path: Path, handler: RouteHandler<Path>): void;
+  /** Registers a POST route. @throws {TypeError} as {@link get} does */
+  post<Path extends string>(path: Path, handler: RouteHandler<Path>): void;
+  /** Registers a PUT route. @throws {TypeError} as {@link get} does */
+  put<Path extends string>(path: Path, handler: RouteHandler<Path>): void;
+  /** Registers a PATCH route. @throws {TypeError} as {@link get} does */
+  patch<Path extends string>(path: Path, handler: RouteHandler<Path>): void;
+  /** Registers a DELETE route. @throws {TypeError} as {@link get} does */
+  delete<Path extends string>(path: Path, handler: RouteHandler<Path>): void;
+  /** Registers a HEAD route, for where the answer to GET is not to be computed. @throws {TypeError} as {@link get} does */
+  head<Path extends string>(path: Path, handler: RouteHandler<Path>): void;
+  /** Registers an OPTIONS route; without one the server answers `Allow`. @throws {TypeError} as {@link get} does */
+  options<Path extends string>(path: Path, handler: RouteHandler<Path>): void;
+  /** Registers a route for every method that has none of its own on that pattern. @throws {TypeError} as {@link get} does */
+  any<Path extends string>(path: Path, handler: RouteHandler<Path>): void;
+
+  /** The registered routes, HTTP and WebSocket, in the order of their registration. A copy: changing it changes no route. */
+  getRoutes(): RouteInfo[];
+}
+
+/** Tells a router from the class {@link Router}, which has the same methods and cannot be served itself. */
+declare const routes: unique symbol;
+
+/** A set of routes of its own, made with `new Router()`; `startServer({ router })` serves it. */
+export interface Router extends RouterMethods {
+  /** Only in the types: no router has such a property. */
+  readonly [routes]: true;
+}
+
+/** The type of the class {@link Router}: its own methods act on the default router, `new` makes another. */
+export interface RouterConstructor extends RouterMethods {
+  /** Makes an empty router with the same methods. */
+  new (): Router;
+  /** The default router, on which the methods of the class act. */
+  readonly default: Router;
+  readonly prototype: Router;
+}
+
+/**
+ * The default router of this JavaScript thread: `Router.get(…)`, `Router.websocket(…)`. {@link startServer} serves it unless
+ * it is given another.
+ */
+export const Router: RouterConstructor;
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Server
+
+/** How much is logged: a level lets through what is as grave or graver. */
+export type LogLevel = "ALL" | "DEBUG" | "INFO" | "WARNING" | "ERROR";
+
+/** Where log lines go instead of standard output. `console` and a pino logger both fit. */
+export interface Logger {
+  debug(message: string): void;
+  info(message: string): void;
+  warn(message: string): void;
+  error(message: string): void;
+}
+
+/**
+ * Settings of one server. What is left out comes from the environment variable named beside it (or `.env` under
+ * `tina4 serve`), then from the default.
+ */
+export interface Tina4Config {
+  /** Port to listen on, 0 to 65535; 0 takes a free one. `TINA4_PORT`, then `PORT`; default 7148. */
+  port?: number;
+  /** Address or host name to listen on. `TINA4_HOST`, then `HOST`; default `"0.0.0.0"`. */
+  host?: string;
+  /** The routes to serve. Default: `Router.default`, the router that `Router.get(…)` fills. */
+  router?: Router;
+
+  /** The application's folder, to which the folders below are relative. Default: the working directory. */
+  directory?: string;
+  /** Folder of the templates. Default `"src/templates"`. */
+  templatesDir?: string;
+  /** Folder of the static files. Default: `"src/public"`, then `"public"`. */
+  staticDir?: string;
+  /** A folder of static files that is looked into before the others. `TINA4_PUBLIC_DIR`; default none. */
+  publicDir?: string;
+  /** Folder of the route files that `tina4 serve` loads, with its subfolders. Default `"src/routes"`. */
+  routesDir?: string;
+
+  /** Threads that own sockets, 1 to 64. `TINA4_IO_THREADS`; default: one less than there are cores, 1 to 8. */
+  ioThreads?: number;
+  /**
+   * Bytes that all queues and bodies of the server may hold together, 64 KiB to 1 TiB. Above it reading pauses, the largest
+   * queues close with 1013 and new bodies get 503. `TINA4_MAX_BUFFERED`; default 268435456 (256 MiB).
+   */
+  maxBuffered?: number;
+  /** Seconds that {@link Tina4Server.close} may take; 0 cuts every connection. `TINA4_SHUTDOWN_TIMEOUT`; default 30. */
+  shutdownTimeout?: number;
+  /**
+   * Addresses or networks of the proxies whose `X-Forwarded-For` counts, as a list or comma-separated: who is on it chooses
+   * its own `ip`. `TINA4_TRUSTED_PROXIES`; default none.
+   */
+  trustedProxies?: readonly string[] | string;
+  /** Secret of {@link getToken} and {@link validToken}. `TINA4_SECRET`; default none. */
+  secret?: string;
+
+  /**
+   * Bytes of the largest message accepted, 1 to 1 GiB; a larger one closes with 1009. `TINA4_WS_MAX_MESSAGE_SIZE`; default
+   * 1048576 (1 MiB).
+   */
+  wsMaxMessageSize?: number;
+  /**
+   * Bytes that may wait unsent for one connection, 1 to 1 GiB; more closes it with 1013. One message of any size fits an empty
+   * queue. `TINA4_WS_MAX_BACKLOG`; default 1048576 (1 MiB).
+   */
+  wsMaxBacklog?: number;
+  /** Connections at a time; an upgrade above gets 503. `TINA4_WS_MAX_CONNECTIONS`; default 0, no limit. */
+  wsMaxConnections?: number;
+  /** Seconds between two pings to a peer, 0 for none. `TINA4_WS_PING_INTERVAL`; default 30. */
+  wsPingInterval?: number;
+  /** Seconds a peer has to answer a ping before it counts as dead. `TINA4_WS_PING_TIMEOUT`; default 10. */
+  wsPingTimeout?: number;
+  /** Seconds without a message from the peer after which it is closed with 1001. `TINA4_WS_IDLE_TIMEOUT`; default 0, off. */
+  wsIdleTimeout?: number;
+  /** Seconds that `close` waits for a handler still pending when the socket ends. `TINA4_WS_CLOSE_GRACE`; default 5. */
+  wsCloseGrace?: number;
+  /** Seconds a peer has to answer a close frame before its socket is cut. `TINA4_WS_CLOSING_TIMEOUT`; default 5. */
+  wsClosingTimeout?: number;
+  /**
+   * Origins that may connect, as a list or comma-separated, compared exactly; others, and none at all, get 403.
+   * `TINA4_WS_ALLOWED_ORIGINS`; default empty, every origin.
+   */
+  wsAllowedOrigins?: readonly string[] | string;
+
+  /** Seconds in which an HTTP handler must begin to answer, else 503. `TINA4_HANDLER_TIMEOUT`; default 60. */
+  handlerTimeout?: number;
+  /** Bytes of the largest request body, 1 to 1 GiB; a larger one gets 413. `TINA4_MAX_UPLOAD_SIZE`; default 10485760. */
+  maxUploadSize?: number;
+  /** Seconds a client has to send the head of a request. `TINA4_HEADER_TIMEOUT`; default 10. */
+  headerTimeout?: number;
+  /**
+   * Seconds an idle HTTP connection is kept for its next request. `TINA4_KEEP_ALIVE_TIMEOUT`; default 65. Longer than that of
+   * a proxy in front, which else meets a socket that is just being closed.
+   */
+  keepAliveTimeout?: number;
+  /** Bytes of the largest request head, 8 KiB to 1 MiB. `TINA4_MAX_HEADER_SIZE`; default 16384 (16 KiB). */
+  maxHeaderSize?: number;
+  /** Header fields in one request, 1 to 1,000. `TINA4_MAX_HEADERS`; default 100. */
+  maxHeaders?: number;
+
+  /** Show errors with their stack in the answer. `TINA4_DEBUG`; default `false`. */
+  debug?: boolean;
+  /** How much is logged. `TINA4_LOG_LEVEL`; default `"INFO"`. */
+  logLevel?: LogLevel | Lowercase<LogLevel>;
+  /** Log lines for people or as one JSON object a line. `TINA4_LOG_FORMAT`; default `"text"`. */
+  logFormat?: "text" | "json";
+  /** Where log lines go. Default: standard output. */
+  logger?: Logger;
+}
+
+/** How a server tells its WebSocket peers that it closes. */
+export interface CloseOptions {
+  /** Close code. Default 1001 (going away); 1012 asks peers to come back soon. */
+  code?: number;
+  /** Close reason, at most 123 bytes of UTF-8. */
+  reason?: string;
+}
+
+/** A running server. */
+export interface Tina4Server {
+  /** The port it listens on, the real one where 0 was asked for. */
+  readonly port: number;
+  /** The address it listens on. */
+  readonly host: string;
+  /** The routes it serves. */
+  readonly router: Router;
+  /**
+   * Stops accepting, answers the requests under way, closes every socket and runs the close handlers. Resolves when all is
+   * done or after {@link Tina4Config.shutdownTimeout}. Called again, it gives the same promise.
+   */
+  close(options?: CloseOptions): Promise<void>;
+}
+
+/**
+ * Starts a server for HTTP and WebSocket routes on one port. Several can run in one process, each with its own settings.
+ * It loads no route files: register routes before or after, on the router it serves.
+ *
+ * @returns resolves once it accepts connections; rejects with an `Error` of one sentence that names what was wrong: a setting,
+ * its value and what is accepted, or the port in use (`code` is then `"EADDRINUSE"`)
+ */
+export function startServer(config?: Tina4Config): Promise<Tina4Server>;
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Tokens
+
+/** The claims of a token: those it was made with, and when it was made and ends. */
+export interface TokenPayload {
+  /** When it was made, in seconds since 1970. */
+  iat?: number;
+  /** When it ends, in seconds since 1970. */
+  exp?: number;
+  [claim: string]: any;
+}
+
+/**
+ * Makes a signed JSON Web Token (HS256).
+ *
+ * @param payload The claims. They are signed, not hidden: the client can read them.
+ * @param secret Default: `TINA4_SECRET`.
+ * @param expiresInMinutes Lifetime in **minutes**. Default 60.
+ * @throws {Error} if there is no secret
+ */
+export function getToken(payload: object, secret?: string, expiresInMinutes?: number): string;
+
+/**
+ * The claims of a token that is signed with the secret (HS256) and not over, else `null`. Without a secret every token
+ * is `null`, which is logged once.
+ *
+ * @param secret Default: `TINA4_SECRET`.
+ */
+export function validToken(token: string, secret?: string): TokenPayload | null;
+
+// Without this line a declaration file exports everything it declares, the helper types above too.
+export {};
