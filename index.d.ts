@@ -96,8 +96,8 @@ export interface BroadcastOptions {
 export interface WebSocketConnectionProperties {}
 
 /**
- * One upgraded socket, as the handler of its route sees it. Once it is closed, every method is a harmless no-op, however
- * long it is kept.
+ * One upgraded socket, as the handler of its route sees it. Kept after it has closed, it is harmless: what is sent goes
+ * nowhere (a wrong argument still throws).
  *
  * @typeParam Path The route's pattern; it types `params`.
  * @typeParam Params What follows from `Path`. Compared by it, a connection of one route fits where any is wanted.
@@ -112,7 +112,10 @@ export interface WebSocketConnection<Path extends string = string, Params = Rout
   readonly params: Params;
   /** The query of the upgrade request; the last value of a repeated name. */
   readonly query: StringMap;
-  /** The header fields of the upgrade request, names in lower case. */
+  /**
+   * The header fields of the upgrade request, names in lower case; repeated ones joined with `", "`. They are fetched on first
+   * use; after the close handler has settled there is nothing left to fetch.
+   */
   readonly headers: StringMap;
   /** The cookies of the upgrade request. */
   readonly cookies: StringMap;
@@ -140,7 +143,7 @@ export interface WebSocketConnection<Path extends string = string, Params = Rout
 
   /**
    * Queues a message for every connection on the same concrete path, this one included unless
-   * `{ excludeSelf: true }` is given.
+   * `{ excludeSelf: true }` is given. It also works in the close handler, when this connection is no longer one of them.
    *
    * @throws {TypeError} if `message` is neither a string, a Buffer nor an ArrayBuffer view
    */
@@ -229,8 +232,12 @@ export interface CookieOptions {
   secure?: boolean;
   /** Hide it from the page's scripts. Default `false`. */
   httpOnly?: boolean;
-  /** Whether requests from other sites carry it. Default: the browser's own rule. */
-  sameSite?: "Strict" | "Lax" | "None" | "strict" | "lax" | "none";
+  /** Whether requests from other sites carry it; `true` is `"strict"`. Default: the browser's own rule. */
+  sameSite?: boolean | "Strict" | "Lax" | "None" | "strict" | "lax" | "none";
+  /** Keep it apart for each site that embeds this one; needs `secure`. Default `false`. */
+  partitioned?: boolean;
+  /** Which cookies the browser drops last when it has too many. Default: the browser's own rule. */
+  priority?: "low" | "medium" | "high";
 }
 
 /** How a file is sent. */
@@ -247,30 +254,39 @@ export type TemplateData = Record<string, any>;
 /**
  * The answer to one request. Every method returns the same object, so calls chain: `res.status(201).json(order)`.
  *
- * The first call that gives a body (or a redirect or file) is the answer. A handler that returns without one is answered
- * with an empty body. What comes after the handler timeout (503) does nothing.
+ * The first call that gives a body, a redirect or a file is the answer; later ones are ignored and logged once. A handler that
+ * returns a promise and has not answered when it settles is answered for, with an empty body and the status set or 204; after
+ * another one the answer may still come, from a callback. Without one in time the client gets 503.
+ *
+ * The content type is the one given with the answer, else the `Content-Type` header set before, else the one that fits.
  */
 export interface Tina4Response {
   /**
-   * Answers with whatever fits the value: an object or array as JSON, a string that starts with `<` and ends with `>` as HTML,
-   * another string as plain text, bytes as `application/octet-stream`, nothing as an empty body.
+   * Answers with whatever fits the value: an object, array, number or boolean as JSON, a string that starts with `<` and ends
+   * with `>` as HTML, another string as plain text, bytes as `application/octet-stream`, null and undefined as an empty body.
    *
    * @param status Default: the one set by {@link status}, else 200.
    * @param contentType Default: by the value, as above.
+   * @throws {TypeError | RangeError} for a bad status or content type, or a value without JSON text
    */
   (data?: unknown, status?: number, contentType?: string): Tina4Response;
 
-  /** Sets the status code, 200 to 599. Default 200. */
+  /** Sets the status code of the answer, 200 to 599. Default 200. @throws {TypeError | RangeError} for any other */
   status(code: number): Tina4Response;
 
   /**
-   * Sets a header field; an array sets it several times.
+   * Sets a header field, replacing an earlier value; `Set-Cookie` is added. An array sends the field several times.
    *
-   * @throws {TypeError} if the name or a value has characters that HTTP does not allow there
+   * @param value ASCII without control characters.
+   * @throws {TypeError} if the name or a value cannot stand in a header, or the field is the server's own (`Content-Length` …)
    */
   header(name: string, value: string | number | readonly string[]): Tina4Response;
 
-  /** Answers with JSON. `status` defaults to the one set, else 200. */
+  /**
+   * Answers with JSON; `undefined` is sent as `null`. `status` defaults to the one set, else 200.
+   *
+   * @throws {TypeError} if the value has no JSON text (a function, a cycle, a BigInt)
+   */
   json(data: unknown, status?: number): Tina4Response;
 
   /** Answers with markup as it is. `status` defaults to the one set, else 200. */
@@ -299,9 +315,10 @@ export interface Tina4Response {
   /**
    * Sets a cookie. Call it before the answer.
    *
+   * @param value Percent-encoded on the way; `req.cookies` decodes it.
    * @throws {TypeError} if the name, value or an attribute cannot stand in a cookie
    */
-  cookie(name: string, value: string, options?: CookieOptions): Tina4Response;
+  cookie(name: string, value: string | number | boolean, options?: CookieOptions): Tina4Response;
 
   /** Makes the browser forget a cookie; `path` and `domain` must be those it was set with. */
   clearCookie(name: string, options?: CookieOptions): Tina4Response;
@@ -325,8 +342,8 @@ export interface Tina4Response {
 }
 
 /**
- * Answers the requests of one route. What it returns is ignored, except that a promise is waited for. A handler that throws
- * or rejects before it has answered is logged and answered with 500; one that has not answered after
+ * Answers the requests of one route. What it returns is ignored, except that a promise is waited for. One that throws or
+ * rejects before it has answered is logged and answered with 500, one that has not answered after
  * {@link Tina4Config.handlerTimeout} with 503.
  *
  * @typeParam Path The route's pattern; it types `req.params`.

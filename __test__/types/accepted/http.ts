@@ -42,7 +42,7 @@ Router.get("/answers", (_req, res) => {
     res.redirect("/elsewhere", 301),
     res.cookie("cart", "7"),
     res.cookie("cart", "7", { maxAge: 3600, httpOnly: true, secure: true, sameSite: "Lax", path: "/", domain: "example.org" }),
-    res.cookie("cart", "7", { expires: new Date(0) }),
+    res.cookie("visits", 7, { expires: new Date(0), partitioned: true, priority: "low", sameSite: true }),
     res.clearCookie("cart"),
     res.clearCookie("cart", { path: "/shop" }),
     res.file("reports/may.pdf"),

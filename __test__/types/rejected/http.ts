@@ -18,7 +18,7 @@ Router.post("/b/{id:int}/{name}", (req, res) => {
   res.html(7); // TS2345
   res.html("b.html", { name: 1 }, "200"); // TS2345
   res.html("b.html", "title"); // TS2769
-  res.cookie("a", 1); // TS2345
+  res.cookie("a", { b: 1 }); // TS2345
   res.cookie("a", "1", { maxage: 1 }); // TS2561
   res.cookie("a", "1", { sameSite: "Loose" }); // TS2322
   res.redirect(302); // TS2345
