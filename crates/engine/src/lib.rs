@@ -9,7 +9,10 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+mod html_context;
 pub mod path;
 pub mod router;
 pub mod static_files;
 pub mod template;
+mod template_escape;
+mod template_filters;
