@@ -1,1 +1,472 @@
-//! The addon.
+//! The addon: `#[napi]` lines and conversions, no decisions. Everything it is asked it asks the
+//! engine; events and messages cross in `bridge`.
+
+mod bridge;
+mod convert;
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use engine::config::Config as EngineConfig;
+use engine::router::{Method, Pattern, WebSocketRoute};
+use engine::{AnswerBody, Handle};
+use napi::bindgen_prelude::{Array, Env, Function, Unknown};
+use napi::threadsafe_function::ThreadsafeFunctionCallMode;
+use napi_derive::napi;
+
+use crate::bridge::Bridge;
+use crate::convert::{JsMessage, failure, io_failure, pairs, throw_type_error};
+
+/// Doorbell calls that may wait for the JS thread. The engine rings once per turn; the rest is
+/// slack for `ring()` and for a bell that was rung while it was being answered.
+const DOORBELL_QUEUE: usize = 8;
+
+/// Throws a TypeError that says what is wrong with a route pattern.
+#[napi]
+pub fn check_pattern(env: Env, pattern: String) -> napi::Result<()> {
+    match Pattern::parse(&pattern) {
+        Ok(_) => Ok(()),
+        Err(error) => throw_type_error(&env, &error.to_string()),
+    }
+}
+
+/// The canonical form of a concrete path; throws a TypeError if it has none.
+#[napi]
+pub fn canonical_path(env: Env, path: String) -> napi::Result<String> {
+    match engine::path::canonical(&path) {
+        Ok(canonical) => Ok(canonical.into_owned()),
+        Err(error) => {
+            throw_type_error(&env, &error.to_string())?;
+            Ok(String::new())
+        }
+    }
+}
+
+/// A listener that a child process can inherit.
+#[napi(object)]
+pub struct BoundListener {
+    /// Its file descriptor, open until the process ends.
+    pub fd: i32,
+    /// The port it is bound to.
+    pub port: u32,
+}
+
+/// Binds a port for this process and its children alone. The error's `code` is the system's.
+#[napi]
+pub fn bind_listener(host: String, port: u32) -> napi::Result<BoundListener, String> {
+    let port = u16::try_from(port).map_err(|_| failure("ERANGE", "the port is not below 65536"))?;
+    let listener =
+        engine::server::bind(&host, port).map_err(|error| io_failure(&error, &host, port))?;
+    let address = listener
+        .local_addr()
+        .map_err(|error| io_failure(&error, &host, port))?;
+    Ok(BoundListener {
+        fd: convert::into_fd(listener),
+        port: u32::from(address.port()),
+    })
+}
+
+/// Where the app and the package keep their files.
+#[napi(object)]
+pub struct AppFolders {
+    /// The app's folder.
+    pub directory: String,
+    /// The package's folder.
+    pub package_directory: String,
+    /// Templates, if not in `src/templates`.
+    pub templates: Option<String>,
+    /// Static files, if not in `public` and `src/public`.
+    pub public: Option<String>,
+    /// Whether edited templates are seen without a restart.
+    pub development: bool,
+    /// What `/health` reports.
+    pub version: String,
+}
+
+/// The part of the configuration that JavaScript acts on. Times are in milliseconds.
+#[napi(object)]
+pub struct NativeConfig {
+    /// `TINA4_HOST`
+    pub host: String,
+    /// `TINA4_PORT`
+    pub port: u32,
+    /// `TINA4_WS_CLOSE_GRACE`
+    pub ws_close_grace: f64,
+    /// `TINA4_SHUTDOWN_TIMEOUT`
+    pub shutdown_timeout: f64,
+    /// `TINA4_SECRET`
+    pub secret: Option<String>,
+    /// `TINA4_LOG_LEVEL`
+    pub log_level: String,
+    /// `TINA4_LOG_FORMAT`
+    pub log_format: String,
+    /// `TINA4_DEBUG`
+    pub debug: bool,
+    /// `TINA4_WS_ALLOWED_ORIGINS`
+    pub ws_allowed_origins: Vec<String>,
+}
+
+/// Where an engine listens.
+#[napi(object)]
+pub struct Address {
+    /// The address it is bound to.
+    pub host: String,
+    /// The port.
+    pub port: u32,
+}
+
+/// What was dropped, refused and is held.
+#[napi(object)]
+pub struct Statistics {
+    /// Frames queued for a connection and never written.
+    pub dropped_frames: f64,
+    /// Connections closed with 1013.
+    pub slow_consumers: f64,
+    /// Upgrades refused.
+    pub rejected_upgrades: f64,
+    /// Bytes in queues and bodies.
+    pub buffered: f64,
+    /// Paths that have connections.
+    pub topics: f64,
+}
+
+/// One server. All calls on the thread that made it.
+#[napi]
+pub struct Engine {
+    /// Shared with the environment's clean-up hook; `None` once terminated.
+    bridge: Rc<RefCell<Option<Bridge>>>,
+    config: EngineConfig,
+}
+
+#[napi]
+impl Engine {
+    /// Reads the settings, an environment-style map. `doorbell` is called on this thread when
+    /// `drain` has something to give.
+    #[napi(constructor)]
+    pub fn new(
+        env: Env,
+        settings: HashMap<String, String>,
+        app: AppFolders,
+        doorbell: Function<'_, (), ()>,
+    ) -> napi::Result<Self> {
+        let config = EngineConfig::from_settings(&settings)
+            .map_err(|error| napi::Error::from_reason(error.to_string()))?;
+        let bell = doorbell
+            .build_threadsafe_function::<()>()
+            .callee_handled::<false>()
+            .max_queue_size::<DOORBELL_QUEUE>()
+            .build()?;
+        // A full queue means that the bell is rung already; a closing environment hears nothing.
+        let ring = move || {
+            bell.call((), ThreadsafeFunctionCallMode::NonBlocking);
+        };
+        let app = engine::App {
+            directory: app.directory.into(),
+            package_directory: app.package_directory.into(),
+            templates: app.templates.map(Into::into),
+            public: app.public.map(Into::into),
+            development: app.development,
+            version: app.version,
+        };
+        let engine = engine::Engine::new(config.clone(), app, Box::new(ring));
+        let bridge = Rc::new(RefCell::new(Some(Bridge::new(engine))));
+        // A worker thread or a process that ends first ends the shards, which would otherwise ring
+        // for an environment that is gone.
+        env.add_env_cleanup_hook(Rc::clone(&bridge), |bridge| {
+            bridge.borrow_mut().take();
+        })?;
+        Ok(Self { bridge, config })
+    }
+
+    /// The configuration that JavaScript acts on.
+    #[napi(getter)]
+    pub fn config(&self) -> NativeConfig {
+        let config = &self.config;
+        NativeConfig {
+            host: config.host.clone(),
+            port: u32::from(config.port),
+            ws_close_grace: config.close_grace.as_secs_f64() * 1e3,
+            shutdown_timeout: config.shutdown_timeout.as_secs_f64() * 1e3,
+            secret: config.secret.clone(),
+            log_level: config.log_level.as_str().into(),
+            log_format: config.log_format.as_str().into(),
+            debug: config.debug,
+            ws_allowed_origins: config.allowed_origins.clone(),
+        }
+    }
+
+    /// What was dropped, refused and is held.
+    #[napi]
+    pub fn statistics(&self) -> Option<Statistics> {
+        use std::sync::atomic::Ordering::Relaxed;
+        self.with(|bridge| {
+            let engine = &bridge.engine;
+            let counters = engine.counters();
+            Statistics {
+                dropped_frames: counters.dropped_frames.load(Relaxed) as f64,
+                slow_consumers: counters.slow_consumers.load(Relaxed) as f64,
+                rejected_upgrades: counters.rejected_upgrades.load(Relaxed) as f64,
+                buffered: engine.buffered() as f64,
+                topics: engine.topics().len() as f64,
+            }
+        })
+    }
+
+    /// Adds or replaces a route: `method` is a verb, "ANY" or "WEBSOCKET". Returns the id that was
+    /// replaced.
+    #[napi]
+    pub fn route(
+        &self,
+        env: Env,
+        method: String,
+        pattern: String,
+        id: u32,
+        binary: bool,
+    ) -> napi::Result<Option<u32>> {
+        let parsed = match Pattern::parse(&pattern) {
+            Ok(parsed) => parsed,
+            Err(error) => {
+                throw_type_error(&env, &error.to_string())?;
+                return Ok(None);
+            }
+        };
+        if method == "WEBSOCKET" {
+            let route = WebSocketRoute { id, binary };
+            return Ok(self
+                .with(|bridge| {
+                    bridge
+                        .engine
+                        .routes()
+                        .update(|r| r.insert_websocket(parsed, route))
+                })
+                .flatten());
+        }
+        let method: Method = method.parse().map_err(|_| {
+            napi::Error::from_reason(format!("{method:?} is not the name of a method"))
+        })?;
+        Ok(self
+            .with(|bridge| {
+                bridge
+                    .engine
+                    .routes()
+                    .update(|r| r.insert_http(method, parsed, id))
+            })
+            .flatten())
+    }
+
+    /// Starts the shards, on an inherited listener if `fd` names one. The error's `code` is the
+    /// system's.
+    #[napi]
+    pub fn listen(&self, fd: Option<i32>) -> napi::Result<Address, String> {
+        let mut bridge = self.bridge.borrow_mut();
+        let Some(open) = bridge.as_mut() else {
+            return Err(failure("ERR_CLOSED", "this engine has been terminated"));
+        };
+        let (host, port) = (&self.config.host, self.config.port);
+        match open.engine.listen(fd.map(convert::from_fd)) {
+            Ok(address) => Ok(Address {
+                host: address.ip().to_string(),
+                port: u32::from(address.port()),
+            }),
+            Err(error) => {
+                // The doorbell would keep the process alive.
+                bridge.take();
+                Err(io_failure(&error.source, host, port))
+            }
+        }
+    }
+
+    /// Fills `out` with waiting events, four slots each, and returns how many.
+    #[napi(ts_args_type = "out: unknown[]")]
+    pub fn drain(&self, env: Env, out: Array<'_>) -> napi::Result<u32> {
+        self.with(|bridge| bridge.drain(&env, &out))
+            .unwrap_or(Ok(0))
+    }
+
+    /// Event `index` of the last drain waits in JavaScript: its connection's shard goes on
+    /// counting it.
+    #[napi]
+    pub fn hold(&self, index: u32) {
+        self.with(|bridge| bridge.hold(index as usize));
+    }
+
+    /// A held message is dispatched.
+    #[napi]
+    pub fn ack(&self, handle: f64, bytes: f64) {
+        self.publish(|publisher| publisher.acknowledge(handle_of(handle), bytes as usize));
+    }
+
+    /// Ends a batch: acknowledges what was drained and hands all commands to the shards.
+    #[napi]
+    pub fn commit(&self) {
+        self.with(Bridge::commit);
+    }
+
+    /// Rings the doorbell again.
+    #[napi]
+    pub fn ring(&self) {
+        self.with(|bridge| bridge.engine.events().ring_again());
+    }
+
+    /// An `open` is dispatched: the connection joins its path. Returns its topic.
+    #[napi]
+    pub fn join(&self, handle: f64) -> f64 {
+        let topic = self.publish(|publisher| publisher.join(handle_of(handle)));
+        topic.flatten().unwrap_or(0) as f64
+    }
+
+    /// A `close` is dispatched: the connection leaves its path.
+    #[napi]
+    pub fn leave(&self, handle: f64) {
+        self.publish(|publisher| publisher.leave(handle_of(handle)));
+    }
+
+    /// The `close` handler has settled: the connection is forgotten.
+    #[napi]
+    pub fn release(&self, handle: f64) {
+        self.publish(|publisher| publisher.release(handle_of(handle)));
+    }
+
+    /// The headers of the upgrade request, names and values in turn.
+    #[napi]
+    pub fn head(&self, handle: f64) -> Vec<String> {
+        self.publish(|publisher| publisher.head(handle_of(handle)).map(convert::flat_head))
+            .flatten()
+            .unwrap_or_default()
+    }
+
+    /// Sends to one connection.
+    #[napi(ts_args_type = "handle: number, data: string | Uint8Array")]
+    pub fn send(&self, env: Env, handle: f64, data: Unknown<'_>) -> napi::Result<()> {
+        let message = JsMessage::new(&env, &data)?;
+        self.publish(|publisher| publisher.send(handle_of(handle), &message));
+        Ok(())
+    }
+
+    /// Sends to everyone on a topic but `exclude`, 0 for none.
+    #[napi(ts_args_type = "topic: number, data: string | Uint8Array, exclude: number")]
+    pub fn broadcast(
+        &self,
+        env: Env,
+        topic: f64,
+        data: Unknown<'_>,
+        exclude: f64,
+    ) -> napi::Result<()> {
+        let message = JsMessage::new(&env, &data)?;
+        let exclude = (exclude != 0.0).then(|| handle_of(exclude));
+        self.publish(|publisher| publisher.broadcast(topic as u64, &message, exclude));
+        Ok(())
+    }
+
+    /// Sends to everyone on a concrete path; throws a TypeError if it is none.
+    #[napi(ts_args_type = "path: string, data: string | Uint8Array")]
+    pub fn push(&self, env: Env, path: String, data: Unknown<'_>) -> napi::Result<()> {
+        let message = JsMessage::new(&env, &data)?;
+        match engine::path::canonical(&path) {
+            Ok(path) => {
+                self.publish(|publisher| publisher.push(&path, &message));
+                Ok(())
+            }
+            Err(error) => throw_type_error(&env, &error.to_string()),
+        }
+    }
+
+    /// Begins the closing handshake.
+    #[napi]
+    pub fn close(&self, handle: f64, code: u16, reason: String) {
+        self.publish(|publisher| publisher.close(handle_of(handle), code, &reason));
+    }
+
+    /// Asks for one DRAINED event; false if the connection is gone and none will come.
+    #[napi]
+    pub fn drained(&self, handle: f64) -> bool {
+        self.publish(|publisher| publisher.drain(handle_of(handle)))
+            .unwrap_or(false)
+    }
+
+    /// Bytes queued for a connection and not yet written.
+    #[napi]
+    pub fn buffered(&self, handle: f64) -> f64 {
+        self.publish(|publisher| publisher.buffered(handle_of(handle)))
+            .unwrap_or(0) as f64
+    }
+
+    /// Connections on a topic, in this process.
+    #[napi]
+    pub fn count(&self, topic: f64) -> u32 {
+        self.publish(|publisher| publisher.count(topic as u64))
+            .unwrap_or(0)
+    }
+
+    /// Answers an HTTP request. `headers` are names and values in turn.
+    #[napi(
+        ts_args_type = "handle: number, status: number, headers: string[], body: string | Uint8Array | null"
+    )]
+    pub fn respond(
+        &self,
+        env: Env,
+        handle: f64,
+        status: u16,
+        headers: Vec<String>,
+        body: Unknown<'_>,
+    ) -> napi::Result<()> {
+        let body = AnswerBody::Bytes(convert::body(&env, &body)?);
+        let answer = engine::Answer {
+            status,
+            headers: pairs(headers),
+            body,
+        };
+        self.publish(|publisher| publisher.respond(handle_of(handle), answer));
+        Ok(())
+    }
+
+    /// Answers with a file below the app's folder, or 404.
+    #[napi]
+    pub fn respond_file(&self, handle: f64, status: u16, headers: Vec<String>, path: String) {
+        let body = AnswerBody::File(path.into());
+        let answer = engine::Answer {
+            status,
+            headers: pairs(headers),
+            body,
+        };
+        self.publish(|publisher| publisher.respond(handle_of(handle), answer));
+    }
+
+    /// Renders a template with data given as JSON. The error names file and line.
+    #[napi]
+    pub fn render(&self, name: String, json: String) -> napi::Result<String> {
+        let rendered = self.with(|bridge| bridge.render(&name, &json));
+        rendered
+            .unwrap_or_else(|| Err("this engine has been terminated".into()))
+            .map_err(napi::Error::from_reason)
+    }
+
+    /// Begins the shutdown; a STOPPED event ends it.
+    #[napi]
+    pub fn shutdown(&self, code: u16, reason: String) {
+        self.with(|bridge| bridge.engine.shutdown(code, &reason));
+    }
+
+    /// Ends the threads at once. Every later call does nothing.
+    #[napi]
+    pub fn terminate(&self) {
+        let bridge = self.bridge.borrow_mut().take();
+        drop(bridge);
+    }
+}
+
+impl Engine {
+    fn with<T>(&self, call: impl FnOnce(&mut Bridge) -> T) -> Option<T> {
+        self.bridge.borrow_mut().as_mut().map(call)
+    }
+
+    fn publish<T>(&self, call: impl FnOnce(&mut engine::publisher::Publisher) -> T) -> Option<T> {
+        self.with(|bridge| call(bridge.engine.publisher()))
+    }
+}
+
+/// A number that was no handle becomes a handle to nothing.
+fn handle_of(number: f64) -> Handle {
+    Handle::from_number(number as u64)
+}

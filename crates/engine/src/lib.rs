@@ -1,18 +1,48 @@
 //! The tina4 engine: sockets, HTTP, WebSocket connections, the per-path hub, templates and static
-//! files. It knows nothing of Node; events go to a queue and commands come from a publisher.
+//! files. It knows nothing of Node: events go to a queue, commands come from a publisher.
 //!
 //! # Layout
-//! Read in the order bytes meet them; imports run downward only (a test checks it).
-//! - [`config`]: every limit and timer, with its variable, default and unit
-//! - [`path`]: the canonical form of a concrete path; [`router`]: patterns and matching
-//! - [`template`], [`static_files`]: what the engine answers without a handler
+//! Read in this order; imports run downward only, from the last floor to the first (a test checks
+//! it).
+//! - plain data: [`config`] every limit and timer; [`close`] close codes; [`path`] the canonical form
+//!   of a concrete path; `slots` handles; [`message`] prepared frames
+//! - machines: [`router`] patterns and matching; `codec` what a client's bytes mean; [`outbox`]
+//!   frames waiting to be written; [`topics`] who is where; [`template`] and [`static_files`] what
+//!   is answered without a handler
+//! - the border: [`event`] what shards tell the handlers' thread; `command` what they are told;
+//!   [`publisher`] its sending side; [`routes`] the table both read
+//! - sockets: [`upgrade`] the opening handshake; `context` what a shard's sockets share;
+//!   `connection` one upgraded socket; `hub` a shard's connections by topic; `http` requests
+//! - [`shard`](self) the thread that owns them; [`server`] the engine as a whole
 #![forbid(unsafe_code)]
 
+pub mod close;
+mod codec;
+mod command;
 pub mod config;
+mod connection;
+mod context;
+pub mod event;
 mod html_context;
+mod http;
+mod hub;
+pub mod message;
+pub mod outbox;
 pub mod path;
+pub mod publisher;
 pub mod router;
+pub mod routes;
+pub mod server;
+mod shard;
+mod slots;
 pub mod static_files;
 pub mod template;
 mod template_escape;
 mod template_filters;
+pub mod topics;
+pub mod upgrade;
+
+pub use command::{Answer, AnswerBody};
+pub use context::Counters;
+pub use server::{App, Engine, ListenError};
+pub use slots::Handle;

@@ -1,0 +1,202 @@
+//! Commands: what the thread that runs the handlers tells a shard, and the queue between them.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::Waker;
+
+use bytes::Bytes;
+
+use crate::slots::Handle;
+use crate::topics::Topic;
+
+/// One thing for a shard to do.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Write a range of the batch's arena to one connection.
+    Send {
+        handle: Handle,
+        start: u32,
+        end: u32,
+        frames: u32,
+    },
+    /// Write a frame too large to be worth a copy to one connection.
+    SendLarge { handle: Handle, frame: Bytes },
+    /// Write a range of the batch's arena to everyone on a topic.
+    Broadcast {
+        topic: u64,
+        exclude: Option<Handle>,
+        start: u32,
+        end: u32,
+        frames: u32,
+    },
+    /// Write a frame too large to be worth a copy to everyone on a topic.
+    BroadcastLarge {
+        topic: u64,
+        exclude: Option<Handle>,
+        frame: Bytes,
+    },
+    /// The connection's `open` is dispatched: it joins its path.
+    Join { handle: Handle, topic: Arc<Topic> },
+    /// Its `close` is dispatched: it leaves its path.
+    Leave { handle: Handle },
+    /// Nothing refers to the connection any more: free its slot.
+    Release { handle: Handle },
+    /// Begin the closing handshake.
+    Close {
+        handle: Handle,
+        code: u16,
+        reason: Box<str>,
+    },
+    /// Tell when everything queued so far is written.
+    Drain { handle: Handle },
+    /// Answer an HTTP request.
+    Respond { handle: Handle, answer: Box<Answer> },
+    /// A socket that the acceptor gives to this shard.
+    Adopt {
+        socket: std::net::TcpStream,
+        peer: std::net::SocketAddr,
+    },
+    /// Finish what is in flight and close every connection with `code`.
+    Shutdown { code: u16, reason: Box<str> },
+    /// End the thread; whatever is still open is dropped.
+    Terminate,
+}
+
+/// What a handler answers an HTTP request with.
+#[derive(Debug)]
+pub struct Answer {
+    /// 200 to 599.
+    pub status: u16,
+    /// Names and values in order; one that HTTP does not allow is dropped and logged.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: AnswerBody,
+}
+
+/// The body of an [`Answer`].
+#[derive(Debug)]
+pub enum AnswerBody {
+    /// These bytes.
+    Bytes(Bytes),
+    /// A file below the app's folder, by its path.
+    File(PathBuf),
+}
+
+/// Some of a connection's events have been handed to its handler.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ack {
+    pub(crate) handle: Handle,
+    pub(crate) bytes: usize,
+}
+
+/// Commands in order, the frames they write in one arena, and acknowledgements.
+#[derive(Debug, Default)]
+pub(crate) struct CommandBatch {
+    pub(crate) commands: Vec<Command>,
+    pub(crate) arena: Bytes,
+    pub(crate) acks: Vec<Ack>,
+}
+
+impl CommandBatch {
+    pub(crate) fn one(command: Command) -> Self {
+        Self {
+            commands: vec![command],
+            ..Self::default()
+        }
+    }
+}
+
+/// The queue to one shard. A push wakes the shard only if it is parked.
+#[derive(Default)]
+pub(crate) struct CommandQueue {
+    batches: Mutex<Vec<CommandBatch>>,
+    pending: AtomicBool,
+    parked: AtomicBool,
+    waker: OnceLock<Waker>,
+}
+
+impl CommandQueue {
+    /// The shard says once how it is woken.
+    pub(crate) fn set_waker(&self, waker: Waker) {
+        let _ = self.waker.set(waker);
+    }
+
+    pub(crate) fn push(&self, batch: CommandBatch) {
+        // Nothing panics while holding it.
+        self.batches
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(batch);
+        // Sequential consistency pairs this store and load with those in `park`: either the shard
+        // sees the batch before it sleeps, or it is seen parked here.
+        self.pending.store(true, Ordering::SeqCst);
+        if self.parked.swap(false, Ordering::SeqCst)
+            && let Some(waker) = self.waker.get()
+        {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Whether a batch waits. One load, for a shard that is busy.
+    pub(crate) fn is_pending(&self) -> bool {
+        self.pending.load(Ordering::Relaxed)
+    }
+
+    /// The shard is about to sleep; false if it must not.
+    pub(crate) fn park(&self) -> bool {
+        self.parked.store(true, Ordering::SeqCst);
+        if self.pending.load(Ordering::SeqCst) {
+            self.parked.store(false, Ordering::SeqCst);
+            return false;
+        }
+        true
+    }
+
+    /// The shard is awake.
+    pub(crate) fn unpark(&self) {
+        self.parked.store(false, Ordering::Relaxed);
+    }
+
+    /// Swaps everything that waits into `into`, which must be empty.
+    pub(crate) fn take(&self, into: &mut Vec<CommandBatch>) {
+        if self.pending.swap(false, Ordering::SeqCst) {
+            let mut batches = self.batches.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::swap(&mut *batches, into);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::task::Wake;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Counter(AtomicUsize);
+
+    impl Wake for Counter {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn only_a_parked_shard_is_woken_and_once() {
+        let wakes = Arc::new(Counter::default());
+        let queue = CommandQueue::default();
+        queue.set_waker(Waker::from(Arc::clone(&wakes)));
+        queue.push(CommandBatch::default());
+        assert_eq!(wakes.0.load(Ordering::SeqCst), 0, "busy");
+        assert!(!queue.park(), "a batch waits");
+        let mut taken = Vec::new();
+        queue.take(&mut taken);
+        assert_eq!(taken.len(), 1);
+        assert!(queue.park());
+        queue.push(CommandBatch::default());
+        queue.push(CommandBatch::default());
+        assert_eq!(wakes.0.load(Ordering::SeqCst), 1);
+    }
+}

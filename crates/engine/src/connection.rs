@@ -1,0 +1,629 @@
+//! One upgraded socket: reading, writing, keep-alive and the closing handshake (RFC 6455).
+//!
+//! A connection lives on its shard's thread. Its task reads; commands and the sweep write through
+//! it directly, without a hop. It knows no handlers: what happens becomes events.
+
+use std::cell::{Cell, RefCell};
+use std::io::{self, IoSlice};
+use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context as TaskContext, Poll, Waker};
+use std::time::Instant;
+
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::TcpStream;
+
+use crate::close;
+use crate::codec::{Data, Decoder, Item, Limits, Violation};
+use crate::context::Context;
+use crate::event::Event;
+use crate::message::{self, Kind};
+use crate::outbox::{Chunk, Flushed, Gauge, Outbox, Socket};
+use crate::slots::Handle;
+
+/// Reads one connection may do before the others have their turn.
+const READS_A_TURN: usize = 4;
+
+/// How far the life of a connection has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Messages go both ways.
+    Open,
+    /// We sent a close frame and wait for the peer's.
+    Closing { since: Instant },
+    /// The peer broke the rules: what it still sends is thrown away until it hangs up, so that our
+    /// close frame is not lost to a TCP reset.
+    Failing { since: Instant },
+    /// Both close frames are said; ours may still have to be written.
+    Closed { since: Instant },
+    /// The socket is gone.
+    Ended,
+}
+
+pub(crate) struct Connection {
+    pub(crate) handle: Handle,
+    /// Whether binary messages are handed over as they are.
+    binary: bool,
+    gauge: Arc<Gauge>,
+    context: Rc<Context<Connection>>,
+    dirty: Cell<bool>,
+    inner: RefCell<Inner>,
+}
+
+struct Inner {
+    stream: Option<TcpStream>,
+    decoder: Decoder,
+    outbox: Outbox,
+    phase: Phase,
+    /// The socket took no more; the task waits for room.
+    blocked: bool,
+    waker: Option<Waker>,
+    waiting: Waiting,
+    /// Bytes of `send` that have reached this connection, for the gauge.
+    received: u64,
+    /// What the meter counts of the outbox.
+    metered: usize,
+    last_read: Instant,
+    last_message: Instant,
+    ping_sent: Option<Instant>,
+    /// The peer's close frame, as soon as it is here.
+    peer_close: Option<(u16, Box<str>)>,
+    /// Positions in the stream of written bytes that someone waits for.
+    drains: Vec<u64>,
+}
+
+/// Messages that were handed over and not yet dispatched.
+#[derive(Default)]
+struct Waiting {
+    events: usize,
+    bytes: usize,
+}
+
+/// What a sweep found over an idle time.
+enum Overdue {
+    Nothing,
+    Ping,
+    Dead,
+    Idle,
+    CloseTimeout,
+}
+
+impl Connection {
+    /// `early` is what the peer sent right behind its upgrade request.
+    pub(crate) fn new(
+        handle: Handle,
+        binary: bool,
+        gauge: Arc<Gauge>,
+        stream: TcpStream,
+        early: &[u8],
+        context: Rc<Context<Connection>>,
+    ) -> Rc<Self> {
+        let now = Instant::now();
+        let connection = Rc::new(Self {
+            handle,
+            binary,
+            gauge,
+            context,
+            dirty: Cell::new(false),
+            inner: RefCell::new(Inner {
+                stream: Some(stream),
+                decoder: Decoder::default(),
+                outbox: Outbox::default(),
+                phase: Phase::Open,
+                blocked: false,
+                waker: None,
+                waiting: Waiting::default(),
+                received: 0,
+                metered: 0,
+                last_read: now,
+                last_message: now,
+                ping_sent: None,
+                peer_close: None,
+                drains: Vec::new(),
+            }),
+        });
+        if !early.is_empty() {
+            let mut early = early.to_vec();
+            connection.take_input(&mut connection.inner.borrow_mut(), &mut early);
+        }
+        connection
+    }
+
+    /// The connection's task: runs until its socket is gone. A panic ends this connection only.
+    pub(crate) async fn run(self: Rc<Self>) {
+        std::future::poll_fn(|task| {
+            let polled = catch_unwind(AssertUnwindSafe(|| self.poll(task)));
+            let polled = polled.unwrap_or_else(|_| {
+                self.terminate();
+                Poll::Ready(())
+            });
+            self.context.turn();
+            polled
+        })
+        .await;
+    }
+
+    /// Reads and, after the socket was full, writes. Ready when the connection has ended.
+    fn poll(self: &Rc<Self>, task: &mut TaskContext<'_>) -> Poll<()> {
+        let inner = &mut *self.inner.borrow_mut();
+        if !inner
+            .waker
+            .as_ref()
+            .is_some_and(|waker| waker.will_wake(task.waker()))
+        {
+            inner.waker = Some(task.waker().clone());
+        }
+        if inner.blocked {
+            self.poll_room(inner, task);
+        }
+        for turn in 0.. {
+            if inner.phase == Phase::Ended {
+                return Poll::Ready(());
+            }
+            if self.must_pause(inner) {
+                return Poll::Pending;
+            }
+            if turn == READS_A_TURN {
+                task.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            let Some(stream) = &mut inner.stream else {
+                return Poll::Ready(());
+            };
+            let mut bytes = self.context.read_buffer.borrow_mut();
+            let mut buffer = ReadBuf::new(&mut bytes);
+            match Pin::new(stream).poll_read(task, &mut buffer) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(_)) => self.end(inner),
+                Poll::Ready(Ok(())) if buffer.filled().is_empty() => self.end(inner),
+                Poll::Ready(Ok(())) => self.take_input(inner, buffer.filled_mut()),
+            }
+        }
+        Poll::Pending
+    }
+
+    fn poll_room(&self, inner: &mut Inner, task: &mut TaskContext<'_>) {
+        let Some(stream) = &inner.stream else { return };
+        match stream.poll_write_ready(task) {
+            Poll::Pending => {}
+            Poll::Ready(Ok(())) => {
+                inner.blocked = false;
+                self.flush_inner(inner);
+                if inner.blocked
+                    && let Some(stream) = &inner.stream
+                {
+                    // The readiness was spent; ask for the next one. A second `Ready` would be
+                    // stale, and the task comes back for it.
+                    if stream.poll_write_ready(task).is_ready() {
+                        task.waker().wake_by_ref();
+                    }
+                }
+            }
+            Poll::Ready(Err(_)) => self.end(inner),
+        }
+    }
+
+    /// Whether reading stops until the handlers have caught up.
+    fn must_pause(&self, inner: &Inner) -> bool {
+        let config = self.context.config();
+        inner.phase == Phase::Open
+            && (inner.waiting.events >= config.inbound_max_events
+                || inner.waiting.bytes >= config.inbound_max_bytes
+                || self.context.shared.is_over())
+    }
+
+    fn take_input(&self, inner: &mut Inner, input: &mut [u8]) {
+        inner.last_read = Instant::now();
+        inner.ping_sent = None;
+        if matches!(
+            inner.phase,
+            Phase::Failing { .. } | Phase::Closed { .. } | Phase::Ended
+        ) {
+            return;
+        }
+        let config = self.context.config();
+        let limits = Limits {
+            max_message: config.max_message_size,
+            max_fragments: config.max_fragments,
+        };
+        let deliver = inner.phase == Phase::Open;
+        let mut unsupported = false;
+        let mut messages = 0;
+        let mut bytes = 0;
+        let Inner {
+            decoder,
+            outbox,
+            peer_close,
+            ..
+        } = inner;
+        let result = decoder.decode(input, &limits, &mut |item| match item {
+            Item::Text(data) if deliver => {
+                messages += 1;
+                bytes += length(&data);
+                self.context.message(self.handle, Kind::Text, data);
+                ControlFlow::Continue(())
+            }
+            Item::Binary(data) if deliver => {
+                let kind = if self.binary {
+                    Kind::Binary
+                } else {
+                    Kind::Text
+                };
+                if kind == Kind::Text && !is_utf8(&data) {
+                    unsupported = true;
+                    return ControlFlow::Break(());
+                }
+                messages += 1;
+                bytes += length(&data);
+                self.context.message(self.handle, kind, data);
+                ControlFlow::Continue(())
+            }
+            Item::Ping(payload) if deliver => {
+                outbox.push(Chunk::control(message::pong(payload)));
+                ControlFlow::Continue(())
+            }
+            Item::Close { code, reason } => {
+                *peer_close = Some((code, reason.into()));
+                ControlFlow::Break(())
+            }
+            // After our own close frame nothing but the peer's is of interest.
+            _ => ControlFlow::Continue(()),
+        });
+        if messages > 0 {
+            inner.last_message = inner.last_read;
+            inner.waiting.events += messages;
+            inner.waiting.bytes += bytes;
+            self.context.meter(bytes as isize);
+        }
+        if unsupported {
+            let violation = Violation {
+                code: close::UNSUPPORTED,
+                reason: "this route takes text; the binary message is not UTF-8",
+            };
+            self.fail(inner, violation);
+        } else if let Err(violation) = result {
+            self.fail(inner, violation);
+        } else if inner.peer_close.is_some() {
+            self.answer_close(inner);
+        } else if inner.outbox.bytes() > 0 && !inner.blocked {
+            self.flush_inner(inner);
+        }
+    }
+
+    /// RFC 6455 section 5.5.1: the answer to a close frame repeats its code.
+    fn answer_close(&self, inner: &mut Inner) {
+        if inner.phase == Phase::Open {
+            let code = inner
+                .peer_close
+                .as_ref()
+                .map_or(close::NORMAL, |(code, _)| *code);
+            inner
+                .outbox
+                .push(Chunk::control(message::close_frame(code, "")));
+        }
+        inner.phase = Phase::Closed {
+            since: Instant::now(),
+        };
+        self.flush_inner(inner);
+    }
+
+    /// RFC 6455 section 7.1.7, with the close frame that says why.
+    fn fail(&self, inner: &mut Inner, violation: Violation) {
+        let now = Instant::now();
+        if inner.phase == Phase::Open {
+            let frame = message::close_frame(violation.code, violation.reason);
+            inner.outbox.push(Chunk::control(frame));
+        }
+        inner.phase = Phase::Failing { since: now };
+        self.flush_inner(inner);
+    }
+
+    /// Queues whole frames, unless the connection is closing. `own` says that they were sent to
+    /// this connection alone. They are written by the next [`Self::flush`].
+    pub(crate) fn push(self: &Rc<Self>, chunk: Chunk, own: bool) {
+        let inner = &mut *self.inner.borrow_mut();
+        if own {
+            inner.received += chunk.bytes.len() as u64;
+        }
+        if inner.phase == Phase::Open {
+            inner.outbox.push(chunk);
+            self.mark_dirty();
+        }
+        self.gauge.settle(inner.received, inner.outbox.bytes());
+    }
+
+    /// Begins the closing handshake behind whatever is queued.
+    pub(crate) fn close(self: &Rc<Self>, code: u16, reason: &str) {
+        let inner = &mut *self.inner.borrow_mut();
+        if inner.phase != Phase::Open {
+            return;
+        }
+        inner
+            .outbox
+            .push(Chunk::control(message::close_frame(code, reason)));
+        inner.phase = Phase::Closing {
+            since: Instant::now(),
+        };
+        self.mark_dirty();
+        // Reading may be paused; the peer's close frame must be read all the same.
+        wake(inner);
+    }
+
+    fn mark_dirty(self: &Rc<Self>) {
+        if !self.dirty.replace(true) {
+            self.context.dirty.borrow_mut().push_back(Rc::clone(self));
+        }
+    }
+
+    /// Emits one `Drained` once everything queued by now is written.
+    pub(crate) fn drain(&self) {
+        let inner = &mut *self.inner.borrow_mut();
+        let position = inner.outbox.written() + inner.outbox.bytes() as u64;
+        if inner.phase == Phase::Ended || inner.outbox.bytes() == 0 {
+            self.context.event(Event::Drained {
+                handle: self.handle,
+            });
+        } else {
+            inner.drains.push(position);
+        }
+    }
+
+    /// Writes what is queued.
+    pub(crate) fn flush(&self) {
+        self.dirty.set(false);
+        let inner = &mut *self.inner.borrow_mut();
+        self.flush_inner(inner);
+    }
+
+    fn flush_inner(&self, inner: &mut Inner) {
+        let Some(stream) = &mut inner.stream else {
+            return;
+        };
+        if !inner.blocked {
+            let scratch = &mut *self.context.scratch.borrow_mut();
+            match inner.outbox.flush(&mut TcpSocket(stream), scratch) {
+                Ok(Flushed::All) => {}
+                Ok(Flushed::Blocked) => {
+                    inner.blocked = true;
+                    // The task waits for room; it alone can be woken by the socket.
+                    wake(inner);
+                }
+                Err(_) => return self.end(inner),
+            }
+        }
+        inner.outbox.unpin();
+        if inner.phase == Phase::Open {
+            self.check_backlog(inner);
+        }
+        self.wrote(inner);
+        if matches!(inner.phase, Phase::Closed { .. }) && inner.outbox.bytes() == 0 {
+            self.end(inner);
+        }
+    }
+
+    /// Brings gauge, meter and whoever waits for a drain up to date.
+    fn wrote(&self, inner: &mut Inner) {
+        let left = inner.outbox.bytes();
+        self.gauge.settle(inner.received, left);
+        if left != inner.metered {
+            self.context.meter(left as isize - inner.metered as isize);
+            inner.metered = left;
+        }
+        if !inner.drains.is_empty() {
+            let written = inner.outbox.written();
+            let all = left == 0;
+            inner.drains.retain(|position| {
+                let waits = !all && *position > written;
+                if !waits {
+                    self.context.event(Event::Drained {
+                        handle: self.handle,
+                    });
+                }
+                waits
+            });
+        }
+    }
+
+    /// A slow consumer is closed, so that it costs nobody else memory. One frame always fits.
+    fn check_backlog(&self, inner: &mut Inner) {
+        let cap = self.context.config().max_backlog;
+        if inner.outbox.bytes() > cap && inner.outbox.frames() > 1 {
+            self.shed(inner, "reading too slowly");
+        }
+    }
+
+    /// Drops whole unsent frames and closes with 1013; a partly written frame is finished.
+    fn shed(&self, inner: &mut Inner, reason: &str) {
+        let dropped = inner.outbox.drop_unsent();
+        let counters = &self.context.shared.counters;
+        counters
+            .dropped_frames
+            .fetch_add(dropped, Ordering::Relaxed);
+        counters.slow_consumers.fetch_add(1, Ordering::Relaxed);
+        self.context.log(
+            crate::event::LogLevel::Warning,
+            format!(
+                "connection {} closed with 1013, {reason}: {dropped} frames dropped",
+                self.handle.to_number()
+            ),
+        );
+        inner.outbox.push(Chunk::control(message::close_frame(
+            close::TRY_AGAIN,
+            reason,
+        )));
+        inner.phase = Phase::Closing {
+            since: Instant::now(),
+        };
+        wake(inner);
+    }
+
+    /// What this connection keeps in memory for a peer that does not read.
+    pub(crate) fn backlog(&self) -> usize {
+        self.inner.borrow().metered
+    }
+
+    /// Closes with 1013 because the process holds too much.
+    pub(crate) fn shed_for_memory(&self) {
+        let inner = &mut *self.inner.borrow_mut();
+        if inner.phase == Phase::Open {
+            self.shed(inner, "the server is out of buffer memory");
+            self.wrote(inner);
+        }
+    }
+
+    /// A message of `bytes` was handed to its handler.
+    pub(crate) fn acknowledge(&self, bytes: usize) {
+        let inner = &mut *self.inner.borrow_mut();
+        let paused = self.must_pause(inner);
+        inner.waiting.events = inner.waiting.events.saturating_sub(1);
+        inner.waiting.bytes = inner.waiting.bytes.saturating_sub(bytes);
+        self.context.meter(-(bytes as isize));
+        if paused && !self.must_pause(inner) {
+            // The peer could not show that it lives while nobody read.
+            inner.last_read = Instant::now();
+            inner.ping_sent = None;
+            wake(inner);
+        }
+    }
+
+    /// Wakes the task, which reads again if it may.
+    pub(crate) fn resume(&self) {
+        wake(&self.inner.borrow());
+    }
+
+    /// Keep-alive and time-outs; called a few times in each of them.
+    pub(crate) fn sweep(self: &Rc<Self>, now: Instant) {
+        let overdue = self.overdue(&self.inner.borrow(), now);
+        match overdue {
+            Overdue::Nothing => {}
+            Overdue::Ping => {
+                {
+                    let inner = &mut *self.inner.borrow_mut();
+                    inner.ping_sent = Some(now);
+                    inner.outbox.push(Chunk::control(message::ping()));
+                }
+                self.mark_dirty();
+            }
+            Overdue::Idle => self.close(close::GOING_AWAY, "idle timeout"),
+            Overdue::Dead | Overdue::CloseTimeout => self.terminate(),
+        }
+    }
+
+    fn overdue(&self, inner: &Inner, now: Instant) -> Overdue {
+        let config = self.context.config();
+        match inner.phase {
+            Phase::Ended => Overdue::Nothing,
+            Phase::Closing { since } | Phase::Failing { since } | Phase::Closed { since } => {
+                if now.duration_since(since) >= config.closing_timeout {
+                    Overdue::CloseTimeout
+                } else {
+                    Overdue::Nothing
+                }
+            }
+            Phase::Open => {
+                if self.must_pause(inner) {
+                    // We do not read, so silence proves nothing; TCP_USER_TIMEOUT finds the dead.
+                    return Overdue::Nothing;
+                }
+                if let Some(sent) = inner.ping_sent
+                    && now.duration_since(sent) >= config.ping_timeout
+                {
+                    return Overdue::Dead;
+                }
+                if !config.idle_timeout.is_zero()
+                    && now.duration_since(inner.last_message) >= config.idle_timeout
+                {
+                    return Overdue::Idle;
+                }
+                if !config.ping_interval.is_zero()
+                    && inner.ping_sent.is_none()
+                    && now.duration_since(inner.last_read) >= config.ping_interval
+                {
+                    return Overdue::Ping;
+                }
+                Overdue::Nothing
+            }
+        }
+    }
+
+    /// Ends TCP without a closing handshake.
+    pub(crate) fn terminate(&self) {
+        let inner = &mut *self.inner.borrow_mut();
+        self.end(inner);
+    }
+
+    /// The last thing that happens to a connection: its socket closes, `Close` is emitted.
+    fn end(&self, inner: &mut Inner) {
+        if inner.phase == Phase::Ended {
+            return;
+        }
+        inner.phase = Phase::Ended;
+        inner.stream = None;
+        inner.blocked = false;
+        let unwritten = inner.outbox.frames();
+        if unwritten > 0 {
+            let counters = &self.context.shared.counters;
+            counters
+                .dropped_frames
+                .fetch_add(unwritten, Ordering::Relaxed);
+        }
+        inner.outbox = Outbox::default();
+        inner.decoder = Decoder::default();
+        self.wrote(inner);
+        self.context
+            .shared
+            .connections
+            .fetch_sub(1, Ordering::Relaxed);
+        let (code, reason) = inner
+            .peer_close
+            .take()
+            .unwrap_or_else(|| (close::ABNORMAL, Box::default()));
+        self.context.event(Event::Close {
+            handle: self.handle,
+            code,
+            reason,
+        });
+        wake(inner);
+    }
+
+    /// Whether the socket is gone.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.inner.borrow().phase == Phase::Ended
+    }
+}
+
+fn wake(inner: &Inner) {
+    if let Some(waker) = &inner.waker {
+        waker.wake_by_ref();
+    }
+}
+
+fn length(data: &Data<'_>) -> usize {
+    match data {
+        Data::Borrowed(bytes) => bytes.len(),
+        Data::Owned(bytes) => bytes.len(),
+    }
+}
+
+fn is_utf8(data: &Data<'_>) -> bool {
+    match data {
+        Data::Borrowed(bytes) => std::str::from_utf8(bytes).is_ok(),
+        Data::Owned(bytes) => std::str::from_utf8(bytes).is_ok(),
+    }
+}
+
+struct TcpSocket<'a>(&'a mut TcpStream);
+
+impl Socket for TcpSocket<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.try_write(bytes)
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.0.try_write_vectored(slices)
+    }
+}

@@ -1,0 +1,195 @@
+//! What the connections and requests of one shard share: the events being gathered, the buffers,
+//! the memory meter and the list of connections that have something to write.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicIsize, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::codec::Data;
+use crate::config::Config;
+use crate::event::{Event, EventBatch, EventQueue, LogLevel, Payload};
+use crate::message::Kind;
+use crate::slots::Handle;
+
+/// Bytes read from a socket at once. One buffer a shard, so its size costs no connection anything.
+pub(crate) const READ_BYTES: usize = 64 * 1024;
+/// Events gathered before they are published without waiting for the shard to park.
+const GATHER_EVENTS: usize = 64;
+/// How long a gathered event waits at most while the shard is busy.
+const GATHER_TIME: Duration = Duration::from_micros(100);
+/// How far a shard's own count may run ahead of the shared one, in bytes.
+const METER_STEP: isize = 64 * 1024;
+
+/// What an engine has dropped and refused since it started.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Frames that were queued for a connection and never written.
+    pub dropped_frames: AtomicU64,
+    /// Connections closed with 1013 because they read too slowly.
+    pub slow_consumers: AtomicU64,
+    /// Upgrades that were refused, for any reason.
+    pub rejected_upgrades: AtomicU64,
+}
+
+/// State of an engine that all its shards share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) counters: Counters,
+    /// Upgraded connections.
+    pub(crate) connections: AtomicUsize,
+    /// Bytes in queues and bodies, of all shards.
+    buffered: AtomicIsize,
+}
+
+impl Shared {
+    pub(crate) fn new(config: Config) -> Self {
+        Self {
+            config,
+            counters: Counters::default(),
+            connections: AtomicUsize::new(0),
+            buffered: AtomicIsize::new(0),
+        }
+    }
+
+    /// Bytes in queues and bodies, within [`METER_STEP`] a shard.
+    pub(crate) fn buffered(&self) -> usize {
+        self.buffered.load(Ordering::Relaxed).max(0) as usize
+    }
+
+    /// Whether the process holds more than it may.
+    pub(crate) fn is_over(&self) -> bool {
+        self.buffered() > self.config.max_buffered
+    }
+}
+
+/// A shard's share of [`Shared::buffered`], brought up to date in steps.
+struct Meter {
+    unsaid: Cell<isize>,
+}
+
+/// Generic over the connection only because that is defined further up.
+pub(crate) struct Context<Connection> {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) queue: Arc<EventQueue>,
+    batch: RefCell<EventBatch>,
+    first: Cell<Option<Instant>>,
+    meter: Meter,
+    /// For writing many small frames at once.
+    pub(crate) scratch: RefCell<Vec<u8>>,
+    pub(crate) read_buffer: RefCell<Box<[u8]>>,
+    /// Connections with something new in their outbox, each once.
+    pub(crate) dirty: RefCell<VecDeque<Rc<Connection>>>,
+    turn: OnceCell<Box<dyn Fn()>>,
+}
+
+impl<Connection> Context<Connection> {
+    pub(crate) fn new(shared: Arc<Shared>, queue: Arc<EventQueue>) -> Self {
+        Self {
+            shared,
+            queue,
+            batch: RefCell::default(),
+            first: Cell::new(None),
+            meter: Meter {
+                unsaid: Cell::new(0),
+            },
+            scratch: RefCell::default(),
+            read_buffer: RefCell::new(vec![0; READ_BYTES].into_boxed_slice()),
+            dirty: RefCell::default(),
+            turn: OnceCell::new(),
+        }
+    }
+
+    /// What [`Self::turn`] calls: the shard's own work.
+    pub(crate) fn set_turn(&self, turn: Box<dyn Fn()>) {
+        let _ = self.turn.set(turn);
+    }
+
+    /// Ends a task's turn. A busy shard never parks, so its commands are noticed here.
+    pub(crate) fn turn(&self) {
+        if let Some(turn) = self.turn.get() {
+            turn();
+        }
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.shared.config
+    }
+
+    pub(crate) fn event(&self, event: Event) {
+        let mut batch = self.batch.borrow_mut();
+        batch.events.push(event);
+        self.gathered(&mut batch);
+    }
+
+    pub(crate) fn message(&self, handle: Handle, kind: Kind, data: Data<'_>) {
+        let mut batch = self.batch.borrow_mut();
+        let payload = match data {
+            Data::Borrowed(bytes) => batch.store(bytes),
+            Data::Owned(bytes) => Payload::Owned(bytes),
+        };
+        batch.events.push(Event::Message {
+            handle,
+            kind,
+            payload,
+        });
+        self.gathered(&mut batch);
+    }
+
+    fn gathered(&self, batch: &mut EventBatch) {
+        if batch.events.len() >= GATHER_EVENTS {
+            self.first.set(None);
+            self.queue.push(batch);
+        } else if self.first.get().is_none() {
+            self.first.set(Some(Instant::now()));
+        }
+    }
+
+    /// Publishes what is gathered if it has waited long enough.
+    pub(crate) fn publish_if_due(&self) {
+        if self
+            .first
+            .get()
+            .is_some_and(|first| first.elapsed() >= GATHER_TIME)
+        {
+            self.publish();
+        }
+    }
+
+    /// Publishes what is gathered.
+    pub(crate) fn publish(&self) {
+        if self.first.take().is_some() {
+            self.queue.push(&mut self.batch.borrow_mut());
+        }
+    }
+
+    pub(crate) fn log(&self, level: LogLevel, message: String) {
+        self.queue.log(level, message);
+    }
+
+    /// Counts `bytes` more in queues or bodies, fewer if negative.
+    pub(crate) fn meter(&self, bytes: isize) {
+        let unsaid = self.meter.unsaid.get() + bytes;
+        self.meter.unsaid.set(unsaid);
+        if unsaid.abs() >= METER_STEP {
+            self.say_meter();
+        }
+    }
+
+    /// Brings the shared count up to date.
+    pub(crate) fn say_meter(&self) {
+        let unsaid = self.meter.unsaid.take();
+        if unsaid != 0 {
+            self.shared.buffered.fetch_add(unsaid, Ordering::Relaxed);
+        }
+    }
+}
+
+impl<Connection> Drop for Context<Connection> {
+    fn drop(&mut self) {
+        self.say_meter();
+    }
+}

@@ -1,0 +1,417 @@
+//! Events: what the shards tell the thread that runs the handlers, and the queue between them.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+
+use crate::message::Kind;
+use crate::router::{Params, RouteId};
+use crate::slots::Handle;
+
+/// Events the engine hands over in one [`EventQueue::take`].
+pub const MAX_TAKEN: usize = 512;
+/// Log lines that may wait to be handed over; more are counted and dropped.
+pub const MAX_WAITING_LOGS: usize = 1_000;
+/// Emptied batches kept for reuse.
+const MAX_SPARE: usize = 16;
+/// A batch whose buffer grew past this is not kept, in bytes.
+const MAX_SPARE_BYTES: usize = 256 * 1024;
+
+/// Something that happened, for a handler to hear of.
+#[derive(Debug)]
+pub enum Event {
+    /// A WebSocket connection was opened.
+    Open(Box<Opened>),
+    /// A message arrived.
+    Message {
+        /// Whose.
+        handle: Handle,
+        /// Whether the handler gets text.
+        kind: Kind,
+        /// Where the bytes are.
+        payload: Payload,
+    },
+    /// A connection has ended; its last event.
+    Close {
+        /// Whose.
+        handle: Handle,
+        /// The peer's close code, 1005 if it gave none, 1006 without a closing handshake.
+        code: u16,
+        /// The peer's close reason.
+        reason: Box<str>,
+    },
+    /// An HTTP request waits for its answer.
+    Request(Box<Request>),
+    /// Everything that was queued for a connection when it was asked has been written.
+    Drained {
+        /// Whose.
+        handle: Handle,
+    },
+    /// The engine has shut down: no connection is left.
+    Stopped,
+    /// Something an operator should know.
+    Log {
+        /// How urgent it is.
+        level: LogLevel,
+        /// One sentence.
+        message: String,
+    },
+}
+
+/// How urgent a log line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    /// For the one who debugs the engine.
+    Debug,
+    /// Normal operation.
+    Info,
+    /// Something was dropped or refused.
+    Warning,
+    /// Something failed.
+    Error,
+}
+
+/// A new connection: what its `open` handler may ask for.
+#[derive(Debug)]
+pub struct Opened {
+    /// Names it from now on.
+    pub handle: Handle,
+    /// The route that matched.
+    pub route: RouteId,
+    /// 128 random bits in hexadecimal, unique across nodes.
+    pub id: String,
+    /// The canonical concrete path.
+    pub path: String,
+    /// What the pattern captured, decoded.
+    pub params: Params,
+    /// The query without its question mark.
+    pub query: String,
+    /// The peer's address, or what a trusted proxy says it is.
+    pub ip: IpAddr,
+    /// The headers of the upgrade request.
+    pub head: Head,
+    /// The bytes queued for it, shared with its shard.
+    pub gauge: std::sync::Arc<crate::outbox::Gauge>,
+}
+
+/// Request headers in one allocation: `name: value` lines as they came, names in lower case.
+#[derive(Clone, Debug, Default)]
+pub struct Head(Box<[u8]>);
+
+impl Head {
+    /// Copies the headers.
+    pub fn new(headers: &http::HeaderMap) -> Self {
+        let length = headers
+            .iter()
+            .map(|(n, v)| n.as_str().len() + v.len() + 2)
+            .sum();
+        let mut bytes = Vec::with_capacity(length);
+        for (name, value) in headers {
+            bytes.extend_from_slice(name.as_str().as_bytes());
+            bytes.push(b':');
+            bytes.extend_from_slice(value.as_bytes());
+            bytes.push(b'\n');
+        }
+        Self(bytes.into_boxed_slice())
+    }
+
+    /// Name and value of each header. A value that is not UTF-8 is read as Latin-1.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, std::borrow::Cow<'_, str>)> {
+        // A header value never holds a line end (RFC 9110 section 5.5), nor a name a colon.
+        self.0.split(|byte| *byte == b'\n').filter_map(|line| {
+            let colon = line.iter().position(|byte| *byte == b':')?;
+            let name = std::str::from_utf8(&line[..colon]).ok()?;
+            let value = &line[colon + 1..];
+            Some((
+                name,
+                match std::str::from_utf8(value) {
+                    Ok(text) => text.into(),
+                    Err(_) => value
+                        .iter()
+                        .map(|byte| char::from(*byte))
+                        .collect::<String>()
+                        .into(),
+                },
+            ))
+        })
+    }
+}
+
+/// An HTTP request with its whole body.
+#[derive(Debug)]
+pub struct Request {
+    /// Names the answer that is waited for.
+    pub handle: Handle,
+    /// The route that matched.
+    pub route: RouteId,
+    /// The method in upper case.
+    pub method: String,
+    /// Path and query as they were sent.
+    pub target: String,
+    /// The canonical concrete path.
+    pub path: String,
+    /// What the pattern captured, decoded.
+    pub params: Params,
+    /// The peer's address, or what a trusted proxy says it is.
+    pub ip: IpAddr,
+    /// The headers.
+    pub head: Head,
+    /// The body; empty if there was none.
+    pub body: Bytes,
+}
+
+/// A message's bytes: in its batch's buffer, or on their own when they came in several reads.
+#[derive(Debug)]
+pub enum Payload {
+    /// A range of the batch's buffer.
+    Inline {
+        /// Where it begins.
+        start: usize,
+        /// How long it is.
+        length: usize,
+    },
+    /// Its own allocation.
+    Owned(Vec<u8>),
+}
+
+impl Payload {
+    /// Its size in bytes.
+    pub fn len(&self) -> usize {
+        match self {
+            Payload::Inline { length, .. } => *length,
+            Payload::Owned(bytes) => bytes.len(),
+        }
+    }
+
+    /// Whether it has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Its bytes, given the buffer of the batch it came in.
+    pub fn bytes<'a>(&'a self, buffer: &'a [u8]) -> &'a [u8] {
+        match self {
+            Payload::Inline { start, length } => {
+                buffer.get(*start..start + length).unwrap_or_default()
+            }
+            Payload::Owned(bytes) => bytes,
+        }
+    }
+}
+
+/// Events in the order they happened, and the bytes of their messages in one buffer.
+#[derive(Debug, Default)]
+pub struct EventBatch {
+    /// In order.
+    pub events: Vec<Event>,
+    /// What [`Payload::Inline`] points into.
+    pub buffer: Vec<u8>,
+}
+
+impl EventBatch {
+    /// Copies a message's bytes into the buffer.
+    pub(crate) fn store(&mut self, bytes: &[u8]) -> Payload {
+        let start = self.buffer.len();
+        self.buffer.extend_from_slice(bytes);
+        Payload::Inline {
+            start,
+            length: bytes.len(),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Queued {
+    batches: VecDeque<EventBatch>,
+    spare: Vec<EventBatch>,
+    logs: usize,
+    logs_dropped: usize,
+}
+
+/// The queue from all shards to the one thread that runs the handlers.
+///
+/// A push rings the doorbell only if it has not been rung since the taker last said that it found
+/// the queue empty, so that a busy taker is never interrupted.
+pub struct EventQueue {
+    queued: Mutex<Queued>,
+    rung: AtomicBool,
+    doorbell: Box<dyn Fn() + Send + Sync>,
+}
+
+impl EventQueue {
+    /// `doorbell` is called from any thread and must not block.
+    pub fn new(doorbell: Box<dyn Fn() + Send + Sync>) -> Self {
+        Self {
+            queued: Mutex::default(),
+            rung: AtomicBool::new(false),
+            doorbell,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queued> {
+        // Nothing panics while holding it, and the queue is sound after every statement.
+        self.queued.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Appends `batch` and leaves an empty one in its place.
+    pub(crate) fn push(&self, batch: &mut EventBatch) {
+        {
+            let mut queued = self.lock();
+            let spare = queued.spare.pop().unwrap_or_default();
+            queued.batches.push_back(std::mem::replace(batch, spare));
+        }
+        self.ring();
+    }
+
+    /// Appends one event that belongs to no shard's order.
+    pub(crate) fn push_one(&self, event: Event) {
+        self.lock().batches.push_back(EventBatch {
+            events: vec![event],
+            buffer: Vec::new(),
+        });
+        self.ring();
+    }
+
+    /// Appends a log line, or counts it as dropped when too many wait.
+    pub(crate) fn log(&self, level: LogLevel, message: String) {
+        {
+            let mut queued = self.lock();
+            if queued.logs >= MAX_WAITING_LOGS {
+                queued.logs_dropped += 1;
+                return;
+            }
+            queued.logs += 1;
+        }
+        self.push_one(Event::Log { level, message });
+    }
+
+    /// Rings the doorbell for a taker that wants another turn, however often it was rung.
+    pub fn ring_again(&self) {
+        self.rung.store(true, Ordering::Release);
+        (self.doorbell)();
+    }
+
+    fn ring(&self) {
+        if !self.rung.swap(true, Ordering::AcqRel) {
+            (self.doorbell)();
+        }
+    }
+
+    /// Takes whole batches until they hold `MAX_TAKEN` events or more. A batch has at most as many
+    /// as a shard gathers before it publishes, so the number taken is bounded.
+    pub fn take(&self, into: &mut Vec<EventBatch>) {
+        let mut queued = self.lock();
+        let mut events = 0;
+        while events < MAX_TAKEN {
+            let Some(batch) = queued.batches.pop_front() else {
+                break;
+            };
+            events += batch.events.len();
+            into.push(batch);
+        }
+        queued.logs = 0;
+        let dropped = std::mem::take(&mut queued.logs_dropped);
+        drop(queued);
+        if dropped > 0 {
+            into.push(EventBatch {
+                events: vec![Event::Log {
+                    level: LogLevel::Warning,
+                    message: format!("{dropped} log lines were dropped: too many were waiting"),
+                }],
+                buffer: Vec::new(),
+            });
+        }
+    }
+
+    /// Gives emptied batches back for reuse.
+    pub fn give_back(&self, batches: &mut Vec<EventBatch>) {
+        let mut queued = self.lock();
+        for mut batch in batches.drain(..) {
+            if queued.spare.len() < MAX_SPARE && batch.buffer.capacity() <= MAX_SPARE_BYTES {
+                batch.events.clear();
+                batch.buffer.clear();
+                queued.spare.push(batch);
+            }
+        }
+    }
+
+    /// Ends a turn of the taker: true if more events wait, and the taker must come back for them;
+    /// otherwise the next push rings again.
+    pub fn finish(&self) -> bool {
+        let queued = self.lock();
+        let more = !queued.batches.is_empty();
+        if !more {
+            // Under the lock: a push after this sees it and rings.
+            self.rung.store(false, Ordering::Release);
+        }
+        more
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    fn queue() -> (Arc<AtomicUsize>, EventQueue) {
+        let rings = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&rings);
+        let doorbell = Box::new(move || {
+            counter.fetch_add(1, Ordering::SeqCst);
+        });
+        (rings, EventQueue::new(doorbell))
+    }
+
+    #[test]
+    fn the_doorbell_rings_once_until_the_queue_was_found_empty() {
+        let (rings, queue) = queue();
+        queue.push_one(Event::Stopped);
+        queue.push_one(Event::Stopped);
+        assert_eq!(rings.load(Ordering::SeqCst), 1);
+        let mut taken = Vec::new();
+        queue.take(&mut taken);
+        assert_eq!(taken.len(), 2);
+        queue.push_one(Event::Stopped);
+        assert_eq!(rings.load(Ordering::SeqCst), 1, "the taker is still busy");
+        assert!(queue.finish(), "and is told that more waits");
+        queue.take(&mut taken);
+        assert!(!queue.finish());
+        queue.push_one(Event::Stopped);
+        assert_eq!(rings.load(Ordering::SeqCst), 2);
+    }
+
+    #[test]
+    fn logs_past_the_limit_are_counted_and_said() {
+        let (_, queue) = queue();
+        for _ in 0..MAX_WAITING_LOGS + 7 {
+            queue.log(LogLevel::Info, "line".into());
+        }
+        let mut taken = Vec::new();
+        while queue.finish() {
+            queue.take(&mut taken);
+        }
+        let lines: Vec<_> = taken.iter().flat_map(|batch| &batch.events).collect();
+        assert_eq!(lines.len(), MAX_WAITING_LOGS + 1);
+        assert!(lines.iter().any(
+            |event| matches!(event, Event::Log { message, .. } if message.starts_with("7 log"))
+        ));
+    }
+
+    #[test]
+    fn headers_survive_the_one_copy() {
+        let mut headers = http::HeaderMap::new();
+        headers.append("x-a", http::HeaderValue::from_static("1: 2"));
+        headers.append(
+            "x-a",
+            http::HeaderValue::from_bytes(b"caf\xe9").expect("valid"),
+        );
+        let head = Head::new(&headers);
+        let seen: Vec<_> = head.iter().map(|(n, v)| format!("{n}={v}")).collect();
+        assert_eq!(seen, ["x-a=1: 2", "x-a=café"]);
+    }
+}

@@ -1,0 +1,290 @@
+//! The engine: shards, routes, templates and the sending side, started and ended together.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::command::{Command, CommandBatch, CommandQueue};
+use crate::config::Config;
+use crate::context::{Counters, Shared};
+use crate::event::{EventBatch, EventQueue};
+use crate::http::Served;
+use crate::publisher::Publisher;
+use crate::routes::Routes;
+use crate::shard::{self, Common};
+use crate::slots::MAX_SHARDS;
+use crate::template::Templates;
+use crate::topics::Topics;
+
+/// Sockets the kernel queues while the acceptor is busy.
+const BACKLOG: i32 = 4_096;
+
+/// Where the app and the package keep their files.
+#[derive(Clone, Debug)]
+pub struct App {
+    /// The app's folder; `res.file` reaches nothing outside it.
+    pub directory: PathBuf,
+    /// The package's folder, with the built-in `public` and `templates`.
+    pub package_directory: PathBuf,
+    /// Templates, if not in `src/templates`.
+    pub templates: Option<PathBuf>,
+    /// Static files, if not in `src/public` and `public`.
+    pub public: Option<PathBuf>,
+    /// Whether edited templates are seen without a restart.
+    pub development: bool,
+    /// What `/health` reports.
+    pub version: String,
+}
+
+/// Why an engine does not listen.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {source}")]
+pub struct ListenError {
+    /// Host and port.
+    pub address: String,
+    /// What the system says.
+    pub source: io::Error,
+}
+
+/// One server: its threads, its connections, its templates. Several can live in one process.
+pub struct Engine {
+    common: Arc<Common>,
+    publisher: Publisher,
+    topics: Topics,
+    templates: Templates,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Engine {
+    /// Prepares an engine; no thread runs before [`Self::listen`]. `doorbell` is called from any
+    /// thread when events wait for [`Self::take`], and must not block.
+    pub fn new(config: Config, app: App, doorbell: Box<dyn Fn() + Send + Sync>) -> Self {
+        let shards = config.io_threads.clamp(1, MAX_SHARDS);
+        let topics = Topics::new(shards);
+        let commands: Vec<_> = (0..shards)
+            .map(|_| Arc::<CommandQueue>::default())
+            .collect();
+        let templates = Templates::new(
+            &app.templates
+                .clone()
+                .unwrap_or_else(|| app.directory.join("src/templates")),
+            &app.package_directory.join("templates"),
+            app.development,
+        );
+        let common = Arc::new(Common {
+            events: Arc::new(EventQueue::new(doorbell)),
+            routes: Arc::default(),
+            served: Served {
+                directory: app.directory.clone(),
+                version: app.version.clone(),
+                started: Instant::now(),
+            },
+            static_roots: static_roots(&app, &config),
+            loads: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
+            undrained: AtomicUsize::new(shards),
+            commands: commands.clone(),
+            shared: Arc::new(Shared::new(config)),
+        });
+        let publisher = Publisher::new(commands, topics.clone());
+        Self {
+            common,
+            publisher,
+            topics,
+            templates,
+            threads: Vec::new(),
+        }
+    }
+
+    /// The limits and timers in force.
+    pub fn config(&self) -> &Config {
+        &self.common.shared.config
+    }
+
+    /// The route table; what is added counts from the next request on.
+    pub fn routes(&self) -> &Routes {
+        &self.common.routes
+    }
+
+    /// The sending side.
+    pub fn publisher(&mut self) -> &mut Publisher {
+        &mut self.publisher
+    }
+
+    /// The paths that have connections.
+    pub fn topics(&self) -> &Topics {
+        &self.topics
+    }
+
+    /// The templates.
+    pub fn templates(&self) -> &Templates {
+        &self.templates
+    }
+
+    /// The events that wait.
+    pub fn events(&self) -> &Arc<EventQueue> {
+        &self.common.events
+    }
+
+    /// What was dropped and refused.
+    pub fn counters(&self) -> &Counters {
+        &self.common.shared.counters
+    }
+
+    /// Bytes in queues and bodies.
+    pub fn buffered(&self) -> usize {
+        self.common.shared.buffered()
+    }
+
+    /// Takes waiting events and makes their connections known to the publisher.
+    pub fn take(&mut self, into: &mut Vec<EventBatch>) {
+        let first = into.len();
+        self.common.events.take(into);
+        for batch in &mut into[first..] {
+            for event in &mut batch.events {
+                if let crate::event::Event::Open(opened) = event {
+                    self.publisher.register(opened);
+                }
+            }
+        }
+    }
+
+    /// Starts the shards. Without a `listener` of the caller's, binds the configured host and port.
+    ///
+    /// # Errors
+    /// What the system says of the address or of the threads.
+    pub fn listen(&mut self, listener: Option<TcpListener>) -> Result<SocketAddr, ListenError> {
+        let config = self.config();
+        let failed = |source| ListenError {
+            address: format!("{}:{}", config.host, config.port),
+            source,
+        };
+        if !self.threads.is_empty() {
+            return Err(failed(io::Error::other("this engine listens already")));
+        }
+        let listener = match listener {
+            Some(listener) => listener,
+            None => bind(&config.host, config.port).map_err(failed)?,
+        };
+        listener.set_nonblocking(true).map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let mut listener = Some(listener);
+        let mut threads = Vec::new();
+        for index in 0..self.common.commands.len() {
+            let common = Arc::clone(&self.common);
+            let listener = listener.take();
+            let (ready, is_ready) = std::sync::mpsc::channel();
+            let thread = std::thread::Builder::new()
+                .name(format!("tina4-shard-{index}"))
+                .spawn(move || match shard::runtime(&common.commands[index]) {
+                    Ok(runtime) => {
+                        let _ = ready.send(Ok(()));
+                        shard::run(runtime, index, common, listener);
+                    }
+                    Err(error) => {
+                        let _ = ready.send(Err(error));
+                    }
+                })
+                .map_err(failed)?;
+            threads.push(thread);
+            let started = is_ready
+                .recv()
+                .unwrap_or_else(|_| Err(io::Error::other("a shard died")));
+            if let Err(error) = started {
+                self.threads = threads;
+                self.terminate();
+                let config = self.config();
+                let address = format!("{}:{}", config.host, config.port);
+                return Err(ListenError {
+                    address,
+                    source: error,
+                });
+            }
+        }
+        self.threads = threads;
+        Ok(address)
+    }
+
+    /// Stops accepting, answers what is in flight and closes every connection with `code`. An
+    /// [`crate::event::Event::Stopped`] follows when all are gone or the shutdown timeout has
+    /// passed.
+    pub fn shutdown(&mut self, code: u16, reason: &str) {
+        self.publisher.commit();
+        for commands in &self.common.commands {
+            let reason = crate::close::cut_reason(reason).into();
+            commands.push(CommandBatch::one(Command::Shutdown { code, reason }));
+        }
+        if self.threads.is_empty() {
+            self.common.events.push_one(crate::event::Event::Stopped);
+        }
+    }
+
+    /// Ends the shards at once and waits for their threads. Does nothing the second time.
+    pub fn terminate(&mut self) {
+        for commands in &self.common.commands {
+            commands.push(CommandBatch::one(Command::Terminate));
+        }
+        for thread in self.threads.drain(..) {
+            // A shard that panicked has nothing left to end.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.terminate();
+    }
+}
+
+/// The folders static files come from, the first that has a file wins.
+fn static_roots(app: &App, config: &Config) -> Vec<PathBuf> {
+    let mut roots = Vec::new();
+    if let Some(directory) = &config.public_dir {
+        roots.push(app.directory.join(directory));
+    }
+    match &app.public {
+        Some(directory) => roots.push(directory.clone()),
+        None => roots.extend([
+            app.directory.join("public"),
+            app.directory.join("src/public"),
+        ]),
+    }
+    roots.push(app.package_directory.join("public"));
+    roots
+}
+
+/// Binds `host` and `port` for this process alone: a port in use is an error.
+///
+/// # Errors
+/// What the system says, or that the host has no address.
+pub fn bind(host: &str, port: u16) -> io::Result<TcpListener> {
+    let mut failure = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+    for address in (host, port).to_socket_addrs()? {
+        match bind_address(address) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
+}
+
+fn bind_address(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    // On Unix this only skips the wait after a restart; two listeners still exclude each other.
+    // On Windows it would let a second process take the port.
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}

@@ -1,0 +1,528 @@
+//! A shard: one thread with a single-threaded runtime that owns its connections outright.
+//!
+//! It carries out commands, writes what they queued, publishes events when it is about to park and
+//! sweeps its connections' timers. Nothing here is shared, so nothing is locked.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
+
+use crate::command::{Command, CommandBatch, CommandQueue};
+use crate::connection::Connection;
+use crate::context::{Context, Shared};
+use crate::event::{Event, EventQueue, LogLevel};
+use crate::http::{Http, Served, Stage};
+use crate::hub::Hub;
+use crate::outbox::{Chunk, PINS_AT_MOST};
+use crate::routes::Routes;
+use crate::static_files::StaticFiles;
+
+/// Connections written to before reads, commands and pings have their turn again.
+const FLUSH_SLICE: usize = 256;
+/// Slow consumers closed at once when the process holds too much.
+const SHED_SLICE: usize = 16;
+/// An outbox smaller than this is not worth closing for its memory, in bytes.
+const SHED_AT_LEAST: usize = 16 * 1024;
+/// The sweep looks at each timer about this many times before it is due.
+const SWEEPS_A_TIMER: u32 = 4;
+const SWEEP_AT_MOST: Duration = Duration::from_secs(1);
+const SWEEP_AT_LEAST: Duration = Duration::from_millis(5);
+/// Pause of the acceptor when no socket can be opened, for want of file descriptors above all.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// The acceptor complains at most this often.
+const ACCEPT_LOG_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What all shards of an engine know.
+pub(crate) struct Common {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) events: Arc<EventQueue>,
+    pub(crate) routes: Arc<Routes>,
+    pub(crate) served: Served,
+    pub(crate) static_roots: Vec<std::path::PathBuf>,
+    /// The commands of each shard.
+    pub(crate) commands: Vec<Arc<CommandQueue>>,
+    /// Open sockets of each shard.
+    pub(crate) loads: Vec<AtomicUsize>,
+    /// Shards that have not finished draining.
+    pub(crate) undrained: AtomicUsize,
+}
+
+struct Shard {
+    index: usize,
+    common: Arc<Common>,
+    context: Rc<Context<Connection>>,
+    http: Rc<Http>,
+    hub: Rc<RefCell<Hub>>,
+    /// Wakes [`Shard::work`].
+    waker: OnceCell<Waker>,
+    deadline: Cell<Option<Instant>>,
+    drained: Cell<bool>,
+    /// Reading was paused because the process held too much.
+    was_over: Cell<bool>,
+    terminated: Cell<bool>,
+    taken: RefCell<Vec<CommandBatch>>,
+}
+
+thread_local! {
+    /// The shard this thread runs, for the runtime's park hook, which can capture nothing that
+    /// stays on one thread. Set while the shard runs.
+    static CURRENT: RefCell<Option<Rc<Shard>>> = const { RefCell::new(None) };
+}
+
+/// Makes the runtime of a shard; its thread then calls [`run`].
+pub(crate) fn runtime(commands: &Arc<CommandQueue>) -> std::io::Result<LocalRuntime> {
+    let commands = Arc::clone(commands);
+    Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .on_thread_park(|| {
+            CURRENT
+                .with_borrow(|shard| shard.as_ref().map(|shard| shard.park()).unwrap_or_default())
+        })
+        .on_thread_unpark(move || commands.unpark())
+        .build_local(LocalOptions::default())
+}
+
+/// Runs shard `index` until it is told to terminate. `listener` makes it the acceptor.
+pub(crate) fn run(
+    runtime: LocalRuntime,
+    index: usize,
+    common: Arc<Common>,
+    listener: Option<std::net::TcpListener>,
+) {
+    let shard = Shard::new(index, common);
+    CURRENT.set(Some(Rc::clone(&shard)));
+    let turning = Rc::downgrade(&shard);
+    shard.context.set_turn(Box::new(move || {
+        if let Some(shard) = turning.upgrade() {
+            shard.turn();
+        }
+    }));
+    let main = Rc::clone(&shard);
+    runtime.block_on(async move {
+        if let Some(listener) = listener {
+            tokio::task::spawn_local(accept(Rc::clone(&main), listener));
+        }
+        tokio::task::spawn_local(sweep(Rc::clone(&main)));
+        std::future::poll_fn(|task| {
+            if main.waker.get().is_none() {
+                let _ = main.waker.set(task.waker().clone());
+                main.commands().set_waker(task.waker().clone());
+            }
+            main.work();
+            if main.terminated.get() {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
+    });
+    CURRENT.set(None);
+    // Tasks hold connections and the shard holds them too: dropping the runtime ends the tasks.
+    drop(runtime);
+    drop(shard);
+}
+
+impl Shard {
+    fn new(index: usize, common: Arc<Common>) -> Rc<Self> {
+        let context = Rc::new(Context::new(
+            Arc::clone(&common.shared),
+            Arc::clone(&common.events),
+        ));
+        let hub = Rc::new(RefCell::new(Hub::new(index)));
+        let http = Rc::new(Http::new(
+            index,
+            Rc::clone(&context),
+            Rc::clone(&hub),
+            Arc::clone(&common.routes),
+            StaticFiles::new(common.static_roots.clone()),
+            common.served.clone(),
+        ));
+        Rc::new(Self {
+            index,
+            common,
+            context,
+            http,
+            hub,
+            waker: OnceCell::new(),
+            deadline: Cell::new(None),
+            drained: Cell::new(false),
+            was_over: Cell::new(false),
+            terminated: Cell::new(false),
+            taken: RefCell::default(),
+        })
+    }
+
+    fn commands(&self) -> &CommandQueue {
+        &self.common.commands[self.index]
+    }
+
+    /// Before the thread sleeps: everything gathered is published, and no command waits.
+    fn park(&self) {
+        self.context.publish();
+        self.context.say_meter();
+        while !self.commands().park() {
+            self.work();
+            self.context.publish();
+        }
+    }
+
+    /// At the end of a task's turn on a busy thread.
+    fn turn(&self) {
+        if self.commands().is_pending() {
+            self.work();
+        }
+        self.context.publish_if_due();
+    }
+
+    /// Carries out what waits, then writes.
+    fn work(&self) {
+        let Ok(mut taken) = self.taken.try_borrow_mut() else {
+            return;
+        };
+        self.commands().take(&mut taken);
+        for batch in taken.drain(..) {
+            self.carry_out(batch);
+        }
+        drop(taken);
+        self.flush_slice();
+        self.relieve();
+        self.check_drained();
+    }
+
+    fn carry_out(&self, batch: CommandBatch) {
+        for ack in &batch.acks {
+            let connection = self.hub.borrow().get(ack.handle);
+            if let Some(connection) = connection {
+                connection.acknowledge(ack.bytes);
+            }
+        }
+        let arena = batch.arena;
+        for command in batch.commands {
+            // A panic in one command must not lose the others.
+            let done = catch_unwind(AssertUnwindSafe(|| self.apply(command, &arena)));
+            if done.is_err() {
+                let message = "a command failed inside the engine; see standard error".to_owned();
+                self.context.log(LogLevel::Error, message);
+            }
+        }
+    }
+
+    fn apply(&self, command: Command, arena: &Bytes) {
+        let connection = |handle| self.hub.borrow().get(handle);
+        match command {
+            Command::Send {
+                handle,
+                start,
+                end,
+                frames,
+            } => {
+                if let Some(connection) = connection(handle) {
+                    let bytes = arena.slice(start as usize..end as usize);
+                    connection.push(
+                        Chunk {
+                            bytes,
+                            frames,
+                            pins: arena.len(),
+                        },
+                        true,
+                    );
+                }
+            }
+            Command::SendLarge { handle, frame } => {
+                if let Some(connection) = connection(handle) {
+                    connection.push(Chunk::control(frame), true);
+                }
+            }
+            Command::Broadcast {
+                topic,
+                exclude,
+                start,
+                end,
+                frames,
+            } => {
+                let range = start as usize..end as usize;
+                // One copy for the room, rather than one for each member that is slow.
+                let bytes = if arena.len() / PINS_AT_MOST > range.len() {
+                    Bytes::copy_from_slice(&arena[range])
+                } else {
+                    arena.slice(range)
+                };
+                let chunk = Chunk {
+                    pins: bytes.len(),
+                    bytes,
+                    frames,
+                };
+                self.hub.borrow().broadcast(topic, &chunk, exclude);
+            }
+            Command::BroadcastLarge {
+                topic,
+                exclude,
+                frame,
+            } => {
+                self.hub
+                    .borrow()
+                    .broadcast(topic, &Chunk::control(frame), exclude);
+            }
+            Command::Join { handle, topic } => self.hub.borrow_mut().join(handle, topic),
+            Command::Leave { handle } => self.hub.borrow_mut().leave(handle),
+            Command::Release { handle } => self.hub.borrow_mut().release(handle),
+            Command::Close {
+                handle,
+                code,
+                reason,
+            } => {
+                if let Some(connection) = connection(handle) {
+                    connection.close(code, &reason);
+                }
+            }
+            Command::Drain { handle } => match connection(handle) {
+                Some(connection) => connection.drain(),
+                None => self.context.event(Event::Drained { handle }),
+            },
+            Command::Respond { handle, answer } => self.http.respond(handle, *answer),
+            Command::Adopt { socket, peer } => match TcpStream::from_std(socket) {
+                Ok(stream) => self.adopt(stream, peer),
+                Err(error) => {
+                    self.load().fetch_sub(1, Ordering::Relaxed);
+                    self.context
+                        .log(LogLevel::Warning, format!("{peer}: {error}"));
+                }
+            },
+            Command::Shutdown { code, reason } => self.shut_down(code, &reason),
+            Command::Terminate => {
+                self.terminated.set(true);
+                self.wake();
+            }
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = self.waker.get() {
+            waker.wake_by_ref();
+        }
+    }
+
+    fn load(&self) -> &AtomicUsize {
+        &self.common.loads[self.index]
+    }
+
+    /// Serves a socket. Its load was counted when it was given to this shard.
+    fn adopt(&self, stream: TcpStream, peer: SocketAddr) {
+        let http = Rc::clone(&self.http);
+        let context = Rc::clone(&self.context);
+        let common = Arc::clone(&self.common);
+        let index = self.index;
+        tokio::task::spawn_local(async move {
+            let serving = http.serve_socket(stream, peer);
+            let mut serving = std::pin::pin!(serving);
+            std::future::poll_fn(|task| {
+                let polled = serving.as_mut().poll(task);
+                context.turn();
+                polled
+            })
+            .await;
+            common.loads[index].fetch_sub(1, Ordering::Relaxed);
+        });
+    }
+
+    /// Writes to some of the connections that have something new; the rest come after whatever
+    /// else the runtime has to do.
+    fn flush_slice(&self) {
+        for _ in 0..FLUSH_SLICE {
+            let next = self.context.dirty.borrow_mut().pop_front();
+            let Some(connection) = next else { return };
+            if catch_unwind(AssertUnwindSafe(|| connection.flush())).is_err() {
+                connection.terminate();
+            }
+        }
+        if !self.context.dirty.borrow().is_empty() {
+            self.wake();
+        }
+    }
+
+    /// Keeps the process under `TINA4_MAX_BUFFERED`: while it is over, nobody reads; the largest
+    /// outboxes are closed; when it is under again, reading goes on.
+    fn relieve(&self) {
+        self.context.say_meter();
+        if self.context.shared.is_over() {
+            self.was_over.set(true);
+            for _ in 0..SHED_SLICE {
+                let largest = {
+                    let hub = self.hub.borrow();
+                    hub.connections()
+                        .map(|connection| (connection.backlog(), connection))
+                        .filter(|(backlog, _)| *backlog >= SHED_AT_LEAST)
+                        .max_by_key(|(backlog, _)| *backlog)
+                        .map(|(_, connection)| Rc::clone(connection))
+                };
+                let Some(connection) = largest else { return };
+                connection.shed_for_memory();
+                self.context.say_meter();
+                if !self.context.shared.is_over() {
+                    break;
+                }
+            }
+        }
+        if self.was_over.get() && !self.context.shared.is_over() {
+            self.was_over.set(false);
+            for connection in self.hub.borrow().connections() {
+                connection.resume();
+            }
+        }
+    }
+
+    fn shut_down(&self, code: u16, reason: &str) {
+        if self.deadline.get().is_some() {
+            return;
+        }
+        let timeout = self.context.config().shutdown_timeout;
+        self.deadline.set(Some(Instant::now() + timeout));
+        self.http.set_stage(Stage::Draining);
+        let connections: Vec<_> = self.hub.borrow().connections().map(Rc::clone).collect();
+        for connection in connections {
+            connection.close(code, reason);
+        }
+    }
+
+    /// Says so when the last socket of a shard that is shutting down is gone.
+    fn check_drained(&self) {
+        let Some(deadline) = self.deadline.get() else {
+            return;
+        };
+        if self.drained.get() {
+            return;
+        }
+        let hub = self.hub.borrow();
+        let open = hub
+            .connections()
+            .filter(|connection| !connection.has_ended());
+        if Instant::now() >= deadline {
+            let late: Vec<_> = open.map(Rc::clone).collect();
+            drop(hub);
+            for connection in late {
+                connection.terminate();
+            }
+            self.http.set_stage(Stage::Ending);
+        } else if self.http.sockets() > 0 || open.count() > 0 {
+            return;
+        }
+        self.drained.set(true);
+        self.context.publish();
+        if self.common.undrained.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.common.events.push_one(Event::Stopped);
+        }
+    }
+}
+
+/// Runs the timers of a shard's connections and requests.
+async fn sweep(shard: Rc<Shard>) {
+    let period = sweep_period(shard.context.config());
+    loop {
+        tokio::time::sleep(period).await;
+        let now = Instant::now();
+        let connections: Vec<_> = shard.hub.borrow().connections().map(Rc::clone).collect();
+        for connection in connections {
+            connection.sweep(now);
+        }
+        shard.http.sweep(now);
+        shard.work();
+    }
+}
+
+fn sweep_period(config: &crate::config::Config) -> Duration {
+    [
+        config.ping_interval,
+        config.ping_timeout,
+        config.idle_timeout,
+        config.closing_timeout,
+        config.handler_timeout,
+        config.shutdown_timeout,
+    ]
+    .into_iter()
+    .filter(|timer| !timer.is_zero())
+    .map(|timer| timer / SWEEPS_A_TIMER)
+    .min()
+    .unwrap_or(SWEEP_AT_MOST)
+    .clamp(SWEEP_AT_LEAST, SWEEP_AT_MOST)
+}
+
+/// Accepts sockets and hands each to the shard with the fewest.
+async fn accept(shard: Rc<Shard>, listener: std::net::TcpListener) {
+    let listener = match TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => {
+            shard
+                .context
+                .log(LogLevel::Error, format!("the listener failed: {error}"));
+            return;
+        }
+    };
+    let mut stage = shard.http.stage();
+    let mut complained: Option<Instant> = None;
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            // The listener is closed by leaving.
+            _ = stage.changed() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => place(&shard, stream, peer),
+            Err(error) => {
+                if complained.is_none_or(|last| last.elapsed() >= ACCEPT_LOG_INTERVAL) {
+                    complained = Some(Instant::now());
+                    let message = format!("no socket could be accepted: {error}");
+                    shard.context.log(LogLevel::Warning, message);
+                }
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn place(shard: &Shard, stream: TcpStream, peer: SocketAddr) {
+    prepare(&stream, shard.context.config());
+    let loads = &shard.common.loads;
+    let least = (0..loads.len())
+        .min_by_key(|index| loads[*index].load(Ordering::Relaxed))
+        .unwrap_or(shard.index);
+    loads[least].fetch_add(1, Ordering::Relaxed);
+    if least == shard.index {
+        shard.adopt(stream, peer);
+        return;
+    }
+    match stream.into_std() {
+        Ok(socket) => {
+            let command = Command::Adopt { socket, peer };
+            shard.common.commands[least].push(CommandBatch::one(command));
+        }
+        Err(error) => {
+            loads[least].fetch_sub(1, Ordering::Relaxed);
+            shard
+                .context
+                .log(LogLevel::Warning, format!("{peer}: {error}"));
+        }
+    }
+}
+
+/// Small messages go out at once, and the kernel gives up on a peer that acknowledges nothing.
+fn prepare(stream: &TcpStream, config: &crate::config::Config) {
+    // Either may fail on a socket that is gone already, which the next read will say.
+    let _ = stream.set_nodelay(true);
+    #[cfg(target_os = "linux")]
+    if !config.ping_interval.is_zero() {
+        let timeout = config.ping_interval + config.ping_timeout;
+        let _ = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(timeout));
+    }
+}

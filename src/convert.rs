@@ -1,0 +1,164 @@
+//! Values across the border: messages, errors, file descriptors.
+
+use std::io;
+use std::net::TcpListener;
+
+use bytes::{Bytes, BytesMut};
+use engine::event::Head;
+use engine::message::Kind;
+use engine::publisher::Source;
+use napi::bindgen_prelude::{Env, JsValue, Unknown};
+use napi::{Error, Status, ValueType, sys};
+
+pub(crate) fn checked(status: sys::napi_status) -> napi::Result<()> {
+    match Status::from(status) {
+        Status::Ok => Ok(()),
+        other => Err(Error::new(other, "Node-API refused a call")),
+    }
+}
+
+/// Leaves a TypeError pending, which Node throws when the native call returns.
+pub(crate) fn throw_type_error(env: &Env, message: &str) -> napi::Result<()> {
+    env.throw_type_error(message, None)
+}
+
+/// An error whose `code` is `code`.
+pub(crate) fn failure(code: &str, message: &str) -> Error<String> {
+    Error::new(code.to_owned(), message)
+}
+
+/// A listener's failure, with the code that Node's own servers use.
+pub(crate) fn io_failure(error: &io::Error, host: &str, port: u16) -> Error<String> {
+    let code = match error.kind() {
+        io::ErrorKind::AddrInUse => "EADDRINUSE",
+        io::ErrorKind::AddrNotAvailable => "EADDRNOTAVAIL",
+        io::ErrorKind::PermissionDenied => "EACCES",
+        _ => "ELISTEN",
+    };
+    failure(code, &format!("cannot listen on {host}:{port}: {error}"))
+}
+
+#[cfg(unix)]
+pub(crate) fn into_fd(listener: TcpListener) -> i32 {
+    std::os::fd::IntoRawFd::into_raw_fd(listener)
+}
+
+#[cfg(unix)]
+pub(crate) fn from_fd(fd: i32) -> TcpListener {
+    // SAFETY: the CLI passes a descriptor that it inherited from `bind_listener` and that nothing
+    // else in this process uses.
+    unsafe { std::os::fd::FromRawFd::from_raw_fd(fd) }
+}
+
+pub(crate) fn pairs(flat: Vec<String>) -> Vec<(String, String)> {
+    let mut pairs = Vec::with_capacity(flat.len() / 2);
+    let mut flat = flat.into_iter();
+    while let (Some(name), Some(value)) = (flat.next(), flat.next()) {
+        pairs.push((name, value));
+    }
+    pairs
+}
+
+pub(crate) fn flat_head(head: &Head) -> Vec<String> {
+    head.iter()
+        .flat_map(|(name, value)| [name.to_owned(), value.into_owned()])
+        .collect()
+}
+
+/// The body of an answer: a string, bytes, or null for none.
+pub(crate) fn body(env: &Env, value: &Unknown<'_>) -> napi::Result<Bytes> {
+    if matches!(value.get_type()?, ValueType::Null | ValueType::Undefined) {
+        return Ok(Bytes::new());
+    }
+    let message = JsMessage::new(env, value)?;
+    let mut out = BytesMut::with_capacity(message.length() + 1);
+    message.append(&mut out);
+    Ok(out.freeze())
+}
+
+/// A string or bytes of JavaScript, valid for one native call.
+pub(crate) enum JsMessage {
+    Text {
+        env: sys::napi_env,
+        value: sys::napi_value,
+        length: usize,
+    },
+    Binary {
+        data: *const u8,
+        length: usize,
+    },
+}
+
+impl JsMessage {
+    pub(crate) fn new(env: &Env, value: &Unknown<'_>) -> napi::Result<Self> {
+        let (env, raw) = (env.raw(), value.value().value);
+        let mut length = 0;
+        if value.get_type()? == ValueType::String {
+            // SAFETY: with no buffer the call only writes the length.
+            checked(unsafe {
+                sys::napi_get_value_string_utf8(env, raw, std::ptr::null_mut(), 0, &mut length)
+            })?;
+            return Ok(Self::Text {
+                env,
+                value: raw,
+                length,
+            });
+        }
+        let mut data = std::ptr::null_mut();
+        // SAFETY: both out pointers are valid; the data stays where it is for this native call, in
+        // which no JavaScript runs.
+        checked(unsafe { sys::napi_get_buffer_info(env, raw, &mut data, &mut length) })?;
+        Ok(Self::Binary {
+            data: data.cast(),
+            length,
+        })
+    }
+}
+
+impl Source for JsMessage {
+    fn length(&self) -> usize {
+        match self {
+            JsMessage::Text { length, .. } | JsMessage::Binary { length, .. } => *length,
+        }
+    }
+
+    fn kind(&self) -> Kind {
+        match self {
+            JsMessage::Text { .. } => Kind::Text,
+            JsMessage::Binary { .. } => Kind::Binary,
+        }
+    }
+
+    fn append(&self, out: &mut BytesMut) {
+        match *self {
+            JsMessage::Text { env, value, length } => {
+                // One more byte: Node-API ends what it writes with a zero.
+                out.reserve(length + 1);
+                let start = out.len();
+                let mut written = 0;
+                // SAFETY: `length + 1` bytes are reserved behind `start`, and the value is alive
+                // for this native call.
+                let status = unsafe {
+                    let buffer = out.as_mut_ptr().add(start).cast();
+                    sys::napi_get_value_string_utf8(env, value, buffer, length + 1, &mut written)
+                };
+                if status != sys::Status::napi_ok || written != length {
+                    // The header has promised `length` bytes; a string does not change its size
+                    // between two calls, so this only keeps the frame whole.
+                    written = 0;
+                    out.resize(start + length, b' ');
+                }
+                if written > 0 {
+                    // SAFETY: Node-API has written that many bytes there.
+                    unsafe { out.set_len(start + written) };
+                }
+            }
+            JsMessage::Binary { data, length } => {
+                if length > 0 {
+                    // SAFETY: an array buffer of at least `length` bytes, alive for this call.
+                    out.extend_from_slice(unsafe { std::slice::from_raw_parts(data, length) });
+                }
+            }
+        }
+    }
+}
