@@ -1,0 +1,175 @@
+'use strict';
+
+const cookie = require('cookie');
+const { checkClose, describe, isRecord, messageBytes, onlyKeys } = require('./check.js');
+const { fromHeaders, fromPairs, fromQuery } = require('./fields.js');
+const { CLOSED, GONE, OPEN } = require('./link.js');
+
+/**
+ * One upgraded socket, as the handler of its route sees it. The same object comes with every event of a connection; users
+ * may put properties of their own on it. Kept after its connection is gone, every method is a harmless no-op.
+ */
+class WebSocketConnection {
+  #link;
+  #flatParams;
+  #rawQuery;
+  #params;
+  #query;
+  #headers;
+  #cookies;
+
+  /**
+   * @param {import('./link.js').Link} link
+   * @param {[string, string, string, unknown[], string]} parts Of the open event: id, path, ip, params, query
+   * @private
+   */
+  constructor(link, parts) {
+    /** @type {string} Unique text of this connection: random enough that two servers never share one */
+    this.id = parts[0];
+    /** @type {string} The concrete path without the query, in canonical form: broadcasts and counts stay within one path */
+    this.path = parts[1];
+    /** @type {string} The peer's address; `X-Forwarded-For` counts only from trusted proxies */
+    this.ip = parts[2];
+    this.#link = link;
+    this.#flatParams = parts[3];
+    this.#rawQuery = parts[4];
+    this.#params = undefined;
+    this.#query = undefined;
+    this.#headers = undefined;
+    this.#cookies = undefined;
+  }
+
+  /**
+   * Path parameters, decoded (numbers for `int` and `float`), together with the query's; a path parameter wins. No prototype.
+   *
+   * @type {Record<string, string|number>}
+   */
+  get params() {
+    return (this.#params ??= fromPairs(this.#flatParams, fromQuery(this.#rawQuery)));
+  }
+
+  /** @type {Record<string, string>} The query of the upgrade request, the last value of a repeated name. No prototype */
+  get query() {
+    return (this.#query ??= fromQuery(this.#rawQuery));
+  }
+
+  /**
+   * The header fields of the upgrade request, names in lower case. No prototype. They are fetched on first use; after the
+   * close handler has settled there is nothing left to fetch, and the object is empty.
+   *
+   * @type {Record<string, string>}
+   */
+  get headers() {
+    if (this.#headers === undefined) {
+      const link = this.#link;
+      this.#headers = fromHeaders(link.state === GONE ? [] : link.host.engine.head(link.handle));
+    }
+    return this.#headers;
+  }
+
+  /** @type {Record<string, string>} The cookies of the upgrade request. No prototype */
+  get cookies() {
+    return (this.#cookies ??= cookie.parse(this.headers.cookie ?? ''));
+  }
+
+  /** @type {number} Bytes queued for this connection and not yet written */
+  get bufferedAmount() {
+    const link = this.#link;
+    return link.state < CLOSED ? link.host.engine.buffered(link.handle) : 0;
+  }
+
+  /**
+   * Queues a message for this connection; never waits.
+   *
+   * @param {string|Buffer|ArrayBufferView} message A string goes out as a text frame, anything else as a binary frame
+   * @returns {void}
+   * @throws {TypeError} if the message is of another type, also after the close
+   */
+  send(message) {
+    const data = typeof message === 'string' ? message : messageBytes(message, 'connection.send');
+    const link = this.#link;
+    if (link.state !== OPEN) return;
+    link.host.engine.send(link.handle, data);
+    link.host.commits.touch();
+  }
+
+  /**
+   * Queues `JSON.stringify(value)` for this connection.
+   *
+   * @param {unknown} value
+   * @returns {void}
+   * @throws {TypeError} if the value has no JSON text (`undefined`, a function, a cycle, a BigInt)
+   */
+  sendJson(value) {
+    const text = JSON.stringify(value);
+    if (text === undefined) throw new TypeError(`connection.sendJson: ${describe(value)} has no JSON text.`);
+    this.send(text);
+  }
+
+  /**
+   * Queues a message for every connection on the same concrete path, this one included. It also works in the close handler,
+   * where this connection no longer counts.
+   *
+   * @param {string|Buffer|ArrayBufferView} message
+   * @param {object} [options]
+   * @param {boolean} [options.excludeSelf=false] Leave this connection out
+   * @returns {void}
+   * @throws {TypeError} if the message or the options are of another type, also after the close
+   */
+  broadcast(message, options) {
+    const data = typeof message === 'string' ? message : messageBytes(message, 'connection.broadcast');
+    const link = this.#link;
+    let exclude = 0;
+    if (options !== undefined && excludesSelf(options)) exclude = link.handle;
+    if (link.state === GONE) return;
+    link.host.engine.broadcast(link.topic, data, exclude);
+    link.host.commits.touch();
+  }
+
+  /**
+   * Starts the closing handshake. What was sent before goes out first; what is sent later does not. Closing again is a no-op.
+   *
+   * @param {number} [code=1000] 1000 to 1003, 1007 to 1014 or 3000 to 4999
+   * @param {string} [reason=""] At most 123 bytes of UTF-8
+   * @returns {void}
+   * @throws {TypeError|RangeError} if the code may not be sent, or the reason is no string or too long
+   */
+  close(code = 1000, reason = '') {
+    checkClose(code, reason, 'connection.close');
+    const link = this.#link;
+    if (link.state !== OPEN) return;
+    link.closing();
+    link.host.engine.close(link.handle, code, reason);
+    link.host.commits.touch();
+  }
+
+  /**
+   * @returns {Promise<void>} Resolves once everything queued for this connection up to now is written, or the connection is
+   *   gone; never rejects
+   */
+  drained() {
+    return this.#link.drained();
+  }
+
+  /**
+   * @returns {number} Connections on the same concrete path in this process: this one counts in `open` and no longer in
+   *   `close`; 0 once its close handler has settled
+   */
+  connectionCount() {
+    const link = this.#link;
+    return link.state === GONE ? 0 : link.host.engine.count(link.topic);
+  }
+}
+
+function excludesSelf(options) {
+  if (!isRecord(options)) {
+    throw new TypeError(`connection.broadcast takes an object such as { excludeSelf: true } as options, not ${describe(options)}.`);
+  }
+  const value = options.excludeSelf;
+  if (typeof value === 'boolean') return value;
+  if (value !== undefined) throw new TypeError(`connection.broadcast: excludeSelf is true or false, not ${describe(value)}.`);
+  onlyKeys(options, ['excludeSelf'], 'connection.broadcast');
+  return false;
+}
+
+module.exports = { WebSocketConnection };

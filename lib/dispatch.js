@@ -1,0 +1,331 @@
+'use strict';
+
+const { WebSocketConnection } = require('./connection.js');
+const { HttpDispatch } = require('./http-dispatch.js');
+const { CLOSED, GONE, Link } = require('./link.js');
+
+/** Kinds of events, as the addon numbers them. */
+const OPEN_EVENT = 1;
+const MESSAGE_EVENT = 2;
+const CLOSE_EVENT = 3;
+const REQUEST_EVENT = 4;
+const DRAINED_EVENT = 5;
+const STOPPED_EVENT = 6;
+const LOG_EVENT = 7;
+
+/** Events of one drain, and slots of one event: kind, handle, a, b. */
+const MAX_EVENTS = 512;
+const SLOTS = 4;
+/** Milliseconds of handlers after which timers and other I/O get their turn. */
+const MAX_BATCH_TIME = 2;
+/** The clock is read after every eighth event: reading it costs a noticeable part of a short handler. */
+const CLOCK_MASK = 7;
+
+const LOG_LEVELS = new Set(['debug', 'info', 'warning', 'error']);
+
+/**
+ * Drains the engine's queue and runs the handlers, in the order in which the events happened.
+ *
+ * - One event at a time for each connection: while a handler's promise is pending, the next events of that connection wait,
+ *   held back from acknowledgement so that the engine stops reading a socket whose events pile up. `concurrent` routes start
+ *   their events in order without waiting.
+ * - `open` first, `close` once and last. `close` waits for a pending handler at most `TINA4_WS_CLOSE_GRACE` after the socket's
+ *   end; then it runs, and messages still waiting are dropped (running them beside a stuck handler would break the rule above).
+ * - A handler that throws or rejects is logged; nothing it does ends the loop, the connection or the process.
+ *
+ * @private
+ */
+class Dispatch {
+  #host;
+  #router;
+  #closeGrace;
+  #watch;
+  #http;
+  #onStopped;
+  #onIdle = null;
+  /** @type {Map<number, Link>} */
+  #links = new Map();
+
+  #events = new Array(MAX_EVENTS * SLOTS).fill(undefined);
+  /** The drained events that are not dispatched yet are those from #next to before #count. */
+  #next = 0;
+  #count = 0;
+  /** Events from this index on were held when the batch was interrupted, and are acknowledged one by one. */
+  #heldFrom = MAX_EVENTS;
+  #running = false;
+  #continuing = false;
+  #continue = () => {
+    this.#continuing = false;
+    this.#run();
+  };
+
+  /**
+   * @param {object} host The server's parts: `engine`, `commits`, `log`
+   * @param {object} options
+   * @param {import('./router.js').Router} options.router
+   * @param {number} options.closeGrace Milliseconds
+   * @param {import('./watch.js').Watch} options.watch
+   * @param {boolean} options.showErrors Whether an answer 500 says what was thrown
+   * @param {boolean} options.development Whether questionable handlers are pointed out
+   * @param {() => void} options.onStopped Called for the engine's last event
+   */
+  constructor(host, options) {
+    this.#host = host;
+    this.#router = options.router;
+    this.#closeGrace = options.closeGrace;
+    this.#watch = options.watch;
+    this.#http = new HttpDispatch(host, options);
+    this.#onStopped = options.onStopped;
+  }
+
+  /** The doorbell: there are events. While a batch goes on in the next turn of the loop, that turn drains them too. */
+  ring() {
+    if (!this.#running && !this.#continuing) this.#run();
+  }
+
+  /** Connections whose close handler has not settled yet. */
+  get size() {
+    return this.#links.size;
+  }
+
+  /** @param {() => void} callback Called once, when there is no connection left */
+  whenIdle(callback) {
+    if (this.#links.size === 0) callback();
+    else this.#onIdle = callback;
+  }
+
+  /** Lets go of every connection: the engine has ended, so that everything kept becomes a no-op. */
+  stop() {
+    for (const link of this.#links.values()) {
+      this.#watch.removeLink(link);
+      link.gone();
+    }
+    this.#links.clear();
+    this.#watch.stop();
+  }
+
+  /** Runs handlers until the queue is empty or the time is up, and then goes on in the next turn of the loop. */
+  #run() {
+    const { engine, commits } = this.#host;
+    const deadline = performance.now() + MAX_BATCH_TIME;
+    this.#running = true;
+    commits.inBatch = true;
+    try {
+      if (this.#next === this.#count && !this.#refill(engine)) return;
+      for (;;) {
+        while (this.#next < this.#count) {
+          this.#dispatch(this.#next++);
+          if ((this.#next & CLOCK_MASK) === 0 && performance.now() >= deadline) {
+            this.#interrupt(engine);
+            return;
+          }
+        }
+        if (this.#count === MAX_EVENTS) {
+          this.#later();
+          return;
+        }
+        // Less than a full drain emptied the queue, and what came later rings; but a bell that rang during an interruption
+        // was not heard.
+        if (this.#heldFrom === MAX_EVENTS) return;
+        engine.commit();
+        if (!this.#refill(engine)) return;
+      }
+    } finally {
+      this.#running = false;
+      commits.inBatch = false;
+      engine.commit();
+    }
+  }
+
+  #refill(engine) {
+    this.#next = 0;
+    this.#heldFrom = MAX_EVENTS;
+    this.#count = engine.drain(this.#events);
+    return this.#count > 0;
+  }
+
+  /** Leaves the rest of the drained events to the next turn; the commit must not acknowledge them. */
+  #interrupt(engine) {
+    if (this.#next < this.#count && this.#heldFrom === MAX_EVENTS) {
+      this.#heldFrom = this.#next;
+      for (let index = this.#next; index < this.#count; index += 1) {
+        if (this.#events[index * SLOTS] === MESSAGE_EVENT) engine.hold(index);
+      }
+    }
+    this.#later();
+  }
+
+  #later() {
+    this.#continuing = true;
+    setImmediate(this.#continue);
+  }
+
+  #dispatch(index) {
+    const at = index * SLOTS;
+    const events = this.#events;
+    const handle = events[at + 1];
+    const a = events[at + 2];
+    const b = events[at + 3];
+    // The array is kept; what it held is not.
+    events[at + 2] = undefined;
+    events[at + 3] = undefined;
+    switch (events[at]) {
+      case MESSAGE_EVENT: {
+        const link = this.#links.get(handle);
+        const wasHeld = index >= this.#heldFrom;
+        if (link !== undefined && link.pending !== null && !link.concurrent) {
+          if (!wasHeld) this.#host.engine.hold(index);
+          (link.waiting ??= []).push({ kind: MESSAGE_EVENT, data: a, bytes: b });
+          return;
+        }
+        if (wasHeld) this.#host.engine.ack(handle, b);
+        if (link !== undefined && link.state < CLOSED) this.#call(link, 'message', a);
+        return;
+      }
+      case OPEN_EVENT: this.#open(handle, a, b); return;
+      case CLOSE_EVENT: this.#close(handle); return;
+      case REQUEST_EVENT: this.#http.request(handle, this.#router.route(a), b); return;
+      case DRAINED_EVENT: this.#links.get(handle)?.answerDrain(); return;
+      case STOPPED_EVENT: this.#onStopped(); return;
+      case LOG_EVENT: this.#host.log[LOG_LEVELS.has(a) ? a : 'info'](b); return;
+      default:
+    }
+  }
+
+  #open(handle, id, parts) {
+    const link = new Link(this.#host, handle, this.#router.route(id));
+    link.connection = new WebSocketConnection(link, parts);
+    this.#links.set(handle, link);
+    link.topic = this.#host.engine.join(handle);
+    this.#call(link, 'open', '');
+  }
+
+  #close(handle) {
+    const link = this.#links.get(handle);
+    if (link === undefined) return;
+    if (link.pending === null || link.concurrent) {
+      this.#runClose(link);
+      return;
+    }
+    (link.waiting ??= []).push({ kind: CLOSE_EVENT, data: '', bytes: 0 });
+    link.closing();
+    link.graceTimer = setTimeout(() => this.#endGrace(link), this.#closeGrace);
+    link.graceTimer.unref();
+  }
+
+  /** Calls a handler. What it does next is the business of {@link Dispatch#wait} if it returned a promise. */
+  #call(link, event, data) {
+    const handler = link.handler;
+    try {
+      const result = handler(link.connection, event, data);
+      if (isThenable(result)) this.#wait(link, event, result);
+    } catch (error) {
+      this.#report(link, event, error);
+    }
+  }
+
+  #wait(link, event, thenable) {
+    // Foreign thenables may call back twice or at once; the promise around one does neither.
+    const promise = Promise.resolve(thenable);
+    if (link.concurrent) {
+      promise.then(undefined, (error) => this.#report(link, event, error));
+      return;
+    }
+    link.pending = event;
+    this.#watch.addLink(link);
+    // One pair of callbacks a connection: only one handler of it is pending at a time.
+    if (link.onSettled === null) {
+      link.onSettled = () => this.#settled(link);
+      link.onFailed = (error) => {
+        this.#report(link, link.state < CLOSED ? link.pending : link.abandoned, error);
+        this.#settled(link);
+      };
+    }
+    promise.then(link.onSettled, link.onFailed);
+  }
+
+  /** The pending handler of a connection is done: its next events run, up to the first that is pending again. */
+  #settled(link) {
+    // After the grace has ended the close event runs without it, and its own end is no longer waited for.
+    if (link.state >= CLOSED) return;
+    link.pending = null;
+    this.#watch.removeLink(link);
+    while (link.pending === null && link.waiting !== null && link.waiting.length > 0) {
+      const { kind, data, bytes } = link.waiting.shift();
+      if (kind === CLOSE_EVENT) {
+        this.#runClose(link);
+        return;
+      }
+      this.#host.engine.ack(link.handle, bytes);
+      this.#host.commits.touch();
+      this.#call(link, 'message', data);
+    }
+  }
+
+  #endGrace(link) {
+    if (link.state >= CLOSED) return;
+    const dropped = link.waiting.length - 1;
+    this.#host.log.warning(
+      `The ${link.pending} handler of ${link.name} was still pending ${this.#closeGrace / 1000} s after the socket's end; `
+      + `its close handler runs without waiting for it${dropped > 0 ? `, and ${dropped} waiting ${dropped === 1 ? 'message is' : 'messages are'} dropped` : ''}.`,
+    );
+    this.#runClose(link);
+  }
+
+  #runClose(link) {
+    const { engine, commits } = this.#host;
+    this.#watch.removeLink(link);
+    link.closed();
+    link.waiting = null;
+    link.abandoned = link.pending;
+    link.pending = null;
+    if (link.graceTimer !== null) clearTimeout(link.graceTimer);
+    link.graceTimer = null;
+    engine.leave(link.handle);
+    commits.touch();
+    const handler = link.handler;
+    try {
+      const result = handler(link.connection, 'close', '');
+      if (isThenable(result)) {
+        link.pending = 'close';
+        this.#watch.addLink(link);
+        Promise.resolve(result).then(
+          () => this.#release(link),
+          (error) => {
+            this.#report(link, 'close', error);
+            this.#release(link);
+          },
+        );
+        return;
+      }
+    } catch (error) {
+      this.#report(link, 'close', error);
+    }
+    this.#release(link);
+  }
+
+  #release(link) {
+    if (link.state === GONE) return;
+    this.#watch.removeLink(link);
+    link.gone();
+    this.#links.delete(link.handle);
+    this.#host.engine.release(link.handle);
+    this.#host.commits.touch();
+    if (this.#links.size === 0 && this.#onIdle !== null) {
+      const callback = this.#onIdle;
+      this.#onIdle = null;
+      callback();
+    }
+  }
+
+  #report(link, event, error) {
+    this.#host.log.error(`The ${event} handler of ${link.name} failed.`, error);
+  }
+}
+
+/** Whether a handler gave a promise of any make. */
+function isThenable(result) {
+  return result !== undefined && result !== null && typeof result.then === 'function';
+}
+
+module.exports = { Dispatch };

@@ -1,0 +1,44 @@
+'use strict';
+
+/**
+ * Objects of named texts, built from the flat lists the addon hands over.
+ *
+ * None has a prototype: names come from the peer, and `__proto__` or `constructor` must be keys like any other.
+ */
+
+/**
+ * @param {unknown[]} flat `[name, value, …]`
+ * @param {object} [into] Filled and returned; default a new object
+ * @returns {Record<string, any>} A later value replaces an earlier one of its name
+ */
+function fromPairs(flat, into = Object.create(null)) {
+  for (let i = 0; i < flat.length; i += 2) into[flat[i]] = flat[i + 1];
+  return into;
+}
+
+/**
+ * @param {string} raw A query string or form body: `a=1&b=2`, percent-encoded, `+` for space
+ * @returns {Record<string, string>} The last value of a repeated name; a bad escape stays as it is written
+ */
+function fromQuery(raw) {
+  const object = Object.create(null);
+  if (raw === '') return object;
+  for (const [name, value] of new URLSearchParams(raw)) object[name] = value;
+  return object;
+}
+
+/**
+ * @param {string[]} flat `[name, value, …]`, names in lower case
+ * @returns {Record<string, string>} Repeated fields joined with `", "`, cookies with `"; "` (RFC 9110 5.3, RFC 6265 5.4)
+ */
+function fromHeaders(flat) {
+  const object = Object.create(null);
+  for (let i = 0; i < flat.length; i += 2) {
+    const name = flat[i];
+    const earlier = object[name];
+    object[name] = earlier === undefined ? flat[i + 1] : `${earlier}${name === 'cookie' ? '; ' : ', '}${flat[i + 1]}`;
+  }
+  return object;
+}
+
+module.exports = { fromHeaders, fromPairs, fromQuery };

@@ -1,0 +1,98 @@
+'use strict';
+
+/** Everything works. */
+const OPEN = 0;
+/** `close()` was called: nothing more is sent to this peer. */
+const CLOSING = 1;
+/** Its close event is dispatched: it left its path, broadcasts still reach the others. */
+const CLOSED = 2;
+/** Its close handler has settled: the addon has forgotten it. */
+const GONE = 3;
+
+/**
+ * The server's side of one connection: what its user-visible object and the dispatcher share.
+ *
+ * @private
+ */
+class Link {
+  /**
+   * @param {object} host The server's parts: `engine`, `commits`, `log`
+   * @param {number} handle
+   * @param {object} route
+   */
+  constructor(host, handle, route) {
+    this.host = host;
+    this.handle = handle;
+    this.topic = 0;
+    this.state = OPEN;
+    this.route = route;
+    this.handler = route.handler;
+    this.concurrent = route.concurrent;
+    /** @type {import('./connection.js').WebSocketConnection} */
+    this.connection = null;
+    /** Which event's promise is pending, null when none is. */
+    this.pending = null;
+    /** Which event's promise was still pending when the close event ran without waiting for it. */
+    this.abandoned = null;
+    this.since = 0;
+    this.reported = false;
+    /** Events that wait for the pending one; null until the first had to. */
+    this.waiting = null;
+    /** Runs the close event although a handler is still pending. */
+    this.graceTimer = null;
+    /** Settling callbacks, made with the first promise of this connection. */
+    this.onSettled = null;
+    this.onFailed = null;
+    /** Resolvers of `drained()`, one for each question put to the addon, in that order. */
+    this.drains = null;
+  }
+
+  /** The connection as log lines name it. */
+  get name() {
+    return `${this.route.path} (connection ${this.connection.id})`;
+  }
+
+  /** `close()` was called. */
+  closing() {
+    this.state = CLOSING;
+  }
+
+  /** @returns {Promise<void>} */
+  drained() {
+    if (this.state >= CLOSED) return Promise.resolve();
+    // The engine may know already that the socket is gone; then it answers nothing later.
+    if (!this.host.engine.drained(this.handle)) return Promise.resolve();
+    this.host.commits.touch();
+    return new Promise((resolve) => {
+      (this.drains ??= []).push(resolve);
+    });
+  }
+
+  /** The addon has answered the oldest question of `drained()`. */
+  answerDrain() {
+    this.drains?.shift()?.();
+  }
+
+  /** The close event is dispatched; nothing can be written any more. */
+  closed() {
+    this.state = CLOSED;
+    this.#resolveDrains();
+  }
+
+  /** The close handler has settled, or the server ended before it did. */
+  gone() {
+    this.state = GONE;
+    this.waiting = null;
+    if (this.graceTimer !== null) clearTimeout(this.graceTimer);
+    this.graceTimer = null;
+    this.#resolveDrains();
+  }
+
+  #resolveDrains() {
+    const drains = this.drains;
+    this.drains = null;
+    if (drains !== null) for (const resolve of drains) resolve();
+  }
+}
+
+module.exports = { CLOSED, CLOSING, GONE, Link, OPEN };
