@@ -1,0 +1,28 @@
+'use strict';
+
+const project = (displayName, testMatch, testTimeout, testPathIgnorePatterns = []) => ({
+  displayName,
+  testEnvironment: 'node',
+  testMatch,
+  testTimeout,
+  testPathIgnorePatterns: ['/node_modules/', ...testPathIgnorePatterns],
+  // Everything under test is CommonJS that Node runs as it is.
+  transform: {},
+  modulePathIgnorePatterns: ['<rootDir>/target/', '<rootDir>/npm/'],
+});
+
+module.exports = {
+  maxWorkers: 2,
+  watchman: false,
+  projects: [
+    // Whatever is not one of the others is a unit test, so that no file is forgotten.
+    project('unit', ['<rootDir>/__test__/**/*.test.js'], 20_000, [
+      '/__test__/e2e/',
+      '/__test__/long/',
+      '/__test__/chapter\\.test\\.js$',
+    ]),
+    project('chapter', ['<rootDir>/__test__/chapter.test.js'], 120_000),
+    project('e2e', ['<rootDir>/__test__/e2e/**/*.test.js'], 120_000),
+    project('long', ['<rootDir>/__test__/long/**/*.test.js'], 1_800_000),
+  ],
+};

@@ -1,0 +1,80 @@
+'use strict';
+
+const { Command, InvalidArgumentError } = require('commander');
+const { version } = require('../../package.json');
+const { MAX_PORT, UsageError, address, fromOptions, parsePort, readEnvironment, settings } = require('./environment');
+const { SIGNAL_STATUS, manageLifetime } = require('./lifetime');
+const { problemWith } = require('./project');
+const { banner, describeStartError, startApp } = require('./serve');
+
+/**
+ * The command line: `tina4 serve`, `tina4 --version`, `tina4 --help`.
+ *
+ * @param {string[]} argv As `process.argv`
+ */
+function run(argv) {
+  const program = new Command('tina4')
+    .description('Serves HTTP routes, WebSocket routes, templates and static files on one port')
+    .version(version)
+    .showHelpAfterError('(tina4 --help lists what there is)');
+  program
+    .command('serve')
+    .description('serve the app in this folder')
+    .option('-p, --port <number>', 'port to listen on (default: TINA4_PORT, PORT or 7148)', portOption)
+    .option('-H, --host <address>', 'address to listen on (default: TINA4_HOST, HOST or 0.0.0.0)')
+    .option('--production', 'run without reloading, and hide errors from clients (also: NODE_ENV=production)')
+    .option('--no-reload', 'do not restart when a file changes')
+    .action((options) => serve(process.cwd(), options));
+  program.parse(argv);
+}
+
+function portOption(text) {
+  const port = parsePort(text);
+  if (port === null) throw new InvalidArgumentError(`It must be a whole number from 0 to ${MAX_PORT}.`);
+  return port;
+}
+
+async function serve(directory, options) {
+  try {
+    const problem = problemWith(directory);
+    if (problem) throw new UsageError(problem);
+    const variables = settings(directory, options);
+    const production = variables.NODE_ENV === 'production';
+    if (production || !options.reload) {
+      await serveHere(directory, options);
+    } else {
+      // Watching needs packages and the engine's binary; serving without it does not.
+      const { superviseApp } = require('./develop');
+      await superviseApp(directory, options);
+    }
+  } catch (error) {
+    fail(describeStartError(error));
+  }
+}
+
+/** Serves the app in this process, until a signal. */
+async function serveHere(directory, options) {
+  const log = { error: (text) => console.error(text) };
+  Object.assign(process.env, { ...readEnvironment(directory), ...process.env, ...fromOptions(options) });
+  process.env.NODE_ENV ??= 'development';
+  const life = manageLifetime(log.error);
+  for (const signal of Object.keys(SIGNAL_STATUS)) {
+    process.on(signal, () => {
+      if (life.isStopping()) process.exit(SIGNAL_STATUS[signal]);
+      life.stop(1001, 'server is shutting down', 0);
+    });
+  }
+  try {
+    const [server] = await startApp(directory, log);
+    if (!life.isStopping()) console.log(banner(server));
+  } catch (error) {
+    fail(describeStartError(error, address(process.env)));
+  }
+}
+
+function fail(sentence) {
+  console.error(sentence);
+  process.exit(1);
+}
+
+module.exports = { run };
