@@ -300,16 +300,18 @@ impl EventQueue {
         }
     }
 
-    /// Takes whole batches until they hold `MAX_TAKEN` events or more. A batch has at most as many
-    /// as a shard gathers before it publishes, so the number taken is bounded.
+    /// Takes whole batches, as many as hold at most [`MAX_TAKEN`] events together.
     pub fn take(&self, into: &mut Vec<EventBatch>) {
         let mut queued = self.lock();
-        let mut events = 0;
-        while events < MAX_TAKEN {
-            let Some(batch) = queued.batches.pop_front() else {
+        // One place is kept for the line about dropped lines.
+        let mut room = MAX_TAKEN - 1;
+        while let Some(batch) = queued.batches.pop_front() {
+            // A shard publishes far fewer events at once than fit, so the first always does.
+            let Some(left) = room.checked_sub(batch.events.len()) else {
+                queued.batches.push_front(batch);
                 break;
             };
-            events += batch.events.len();
+            room = left;
             into.push(batch);
         }
         queued.logs = 0;
