@@ -147,10 +147,17 @@ describe('address', () => {
     'ſK',
     '.hidden',
     '...',
+    '<br/>',
+    '<a href="/x">',
+    '</',
   ])('the room %j appended raw is the room that the server reads', async (room) => {
-    const url = await through('/ws/room/' + room);
-    expect(url.startsWith('/ws/room/')).toBe(true);
-    expect(decodeURIComponent(url.slice('/ws/room/'.length))).toBe(room);
+    const [, ws, kind, ...names] = (await through('/ws/room/' + room)).split('/');
+    expect([ws, kind]).toEqual(['ws', 'room']);
+    expect(names.map(decodeURIComponent)).toEqual([room]);
+  });
+
+  test('raw names between separators stay segments', async () => {
+    expect(await through('/ws/two words/josé/<i>/a<b')).toBe('/ws/two%20words/jos%C3%A9/%3Ci%3E/a%3Cb');
   });
 
   test.each(['a/b', 'why?', '%20', '100%25'])('the room %j arrives through encodeURIComponent', async (room) => {

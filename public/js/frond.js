@@ -22,12 +22,12 @@
  *
  * What is sent without a connection waits (up to 1,000 messages, 1 MiB) and goes out in order after the
  * open listeners, which may send a name first. What does not fit, or is sent or still waiting when the
- * status is "closed", is dropped with a console warning and an error event. Delivery is at most once: what
- * is on its way when the connection breaks may be lost.
+ * status is "closed", is dropped with a console warning and an error event. Delivery is at most once.
  *
  * "/ws/x" is on the page's host, "ws/x" beside the page; ws, wss, http and https URLs stay. What a URL
  * cannot carry (\ " < > # space é, a % that is no escape) is percent-encoded, so a name goes in raw. Valid
- * escapes stay, "/" separates, the first "?" begins the query: a name with those needs encodeURIComponent.
+ * escapes stay, "/" separates (not in a </tag>), the first "?" begins the query: a name with any of these
+ * needs encodeURIComponent.
  */
 (function (window) {
   "use strict";
@@ -36,10 +36,11 @@
   const MAX_MESSAGES = 1000;
   const MAX_BYTES = 1024 * 1024;
 
-  /** Escapes what a URL cannot carry; an escape that is no UTF-8 too, since the server would refuse it. */
+  /** Escapes what a URL cannot carry, and an escape that is no UTF-8, which the server would refuse. */
   function encode(text) {
     return text
       .replace(/[\uD800-\uDFFF]/gu, "\uFFFD") // a lone surrogate has no encoding
+      .replace(/<[^>?]*>|<\//g, (tag) => tag.replace(/\//g, "%2F")) // markup is a name
       .replace(/((?:%[0-9A-Fa-f]{2})+)|[^A-Za-z0-9\-._~!$&'()*+,;=:@/?]/gu, function (match, escapes) {
         if (!escapes) return encodeURIComponent(match);
         try {
@@ -65,11 +66,12 @@
     } else if (text[0] !== "/") {
       rest = location.pathname.replace(/[^/]*$/, "") + text;
     }
+    rest = encode(rest);
     // Every browser resolves these away, which would open another path than the one asked for.
-    if (rest.split("?")[0].split("/").some((part) => /^(\.|%2e){1,2}$/i.test(part))) {
+    if (/^[^?]*\/(\.|%2e){1,2}(\/|\?|$)/i.test(rest)) {
       throw new TypeError('frond.ws: "' + text + '" has a segment "." or "..", which no URL can carry');
     }
-    return origin + encode(rest);
+    return origin + rest;
   }
 
   function number(options, name, fallback) {
@@ -112,7 +114,7 @@
     let status = "connecting";
     let attempts = 0;
     let timer = 0;
-    let away = false; // the page is being left or sleeps in the back/forward cache
+    let away = false; // the page is left, or sleeps in the back/forward cache
 
     function on(event, listener) {
       if (EVENTS.indexOf(event) < 0) {
@@ -131,7 +133,7 @@
         try {
           entry.run(a, b);
         } catch (error) {
-          // Thrown again where it reaches window.onerror and stops no other listener.
+          // Reaches window.onerror and stops no other listener.
           setTimeout(() => { throw error; });
         }
       });

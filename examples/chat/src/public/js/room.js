@@ -139,7 +139,7 @@ const on = {
     const mine = message.id === myId && waiting.get(message.ref);
     if (!mine) return append(bubble(message));
     waiting.delete(message.ref);
-    mine.classList.remove("waiting");
+    mine.classList.remove("waiting", "unsure");
     mine.dataset.from = message.id;
     const time = mine.querySelector("time");
     time.dateTime = message.at;
@@ -152,7 +152,7 @@ const on = {
   problem({ text, ref }) {
     const mine = waiting.get(ref);
     waiting.delete(ref);
-    if (mine) mine.classList.replace("waiting", "refused");
+    if (mine) mark(mine, "refused");
     note(text);
   },
 };
@@ -170,11 +170,15 @@ function connect() {
     const message = JSON.parse(data);
     if (Object.hasOwn(on, message.type)) on[message.type](message);
   });
-  ws.on("close", () => showStatus("lost", "Connection lost"));
+  ws.on("close", () => {
+    showStatus("lost", "Connection lost");
+    // These were on their way; whether they arrived, nobody can tell.
+    for (const item of waiting.values()) mark(item, "unsure");
+  });
   ws.on("reconnect", (attempt) => showStatus("lost", "Reconnecting, attempt " + attempt));
   ws.on("reconnect_failed", () => {
     showStatus("failed", "Not connected");
-    for (const item of waiting.values()) item.classList.replace("waiting", "refused");
+    for (const item of waiting.values()) if (item.classList.contains("waiting")) mark(item, "refused");
     waiting.clear();
     const item = element("li", "note", "The server cannot be reached. ");
     const again = element("button", "plain", "Try again");
@@ -192,7 +196,13 @@ function say(content) {
   append(item);
   messages.scrollTop = messages.scrollHeight;
   if (ws.send({ type: "say", text: content, ref: written })) waiting.set(written, item);
-  else item.classList.replace("waiting", "refused");
+  else mark(item, "refused");
+}
+
+/** What became of a message of mine: "waiting", "unsure" or "refused". */
+function mark(item, state) {
+  item.classList.remove("waiting", "unsure");
+  item.classList.add(state);
 }
 
 /* ---- Writing ---- */
