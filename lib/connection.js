@@ -1,8 +1,7 @@
 'use strict';
 
-const cookie = require('cookie');
 const { checkClose, describe, isRecord, messageBytes, onlyKeys } = require('./check.js');
-const { fromHeaders, fromPairs, fromQuery } = require('./fields.js');
+const { fromCookies, fromHeaders, fromPairs, fromQuery } = require('./fields.js');
 const { CLOSED, GONE, OPEN } = require('./link.js');
 
 /**
@@ -69,7 +68,7 @@ class WebSocketConnection {
 
   /** @type {Record<string, string>} The cookies of the upgrade request. No prototype */
   get cookies() {
-    return (this.#cookies ??= cookie.parse(this.headers.cookie ?? ''));
+    return (this.#cookies ??= fromCookies(this.headers.cookie));
   }
 
   /** @type {number} Bytes queued for this connection and not yet written */

@@ -1,5 +1,7 @@
 'use strict';
 
+const cookie = require('cookie');
+
 /**
  * Objects of named texts, built from the flat lists the addon hands over.
  *
@@ -41,4 +43,13 @@ function fromHeaders(flat) {
   return object;
 }
 
-module.exports = { fromHeaders, fromPairs, fromQuery };
+/**
+ * @param {string|undefined} field The `cookie` header
+ * @returns {Record<string, string>} Decoded; the first value of a repeated name, as browsers send the closest match first
+ */
+function fromCookies(field) {
+  const object = Object.create(null);
+  return field === undefined ? object : Object.assign(object, cookie.parse(field));
+}
+
+module.exports = { fromCookies, fromHeaders, fromPairs, fromQuery };

@@ -1,8 +1,7 @@
 'use strict';
 
-const cookie = require('cookie');
 const { describe } = require('./check.js');
-const { fromHeaders, fromPairs, fromQuery } = require('./fields.js');
+const { fromCookies, fromHeaders, fromPairs, fromQuery } = require('./fields.js');
 
 /**
  * One HTTP request. Everything but the body is built on first use from the flat lists of the event.
@@ -60,7 +59,7 @@ class Tina4Request {
 
   /** @type {Record<string, string>} The cookies the client sent. No prototype */
   get cookies() {
-    return (this.#cookies ??= cookie.parse(this.headers.cookie ?? ''));
+    return (this.#cookies ??= fromCookies(this.headers.cookie));
   }
 
   /**
