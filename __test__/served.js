@@ -54,7 +54,7 @@ async function serve(directory, { port = 0, development = false, env = {} } = {}
   };
   /** Ends it as a crash does; resolves when it is gone. */
   app.kill = () => {
-    try { process.kill(-child.pid, 'SIGKILL'); } catch (error) { if (error.code !== 'ESRCH') throw error; }
+    killGroup(child);
     return app.ended;
   };
   return app;
@@ -63,10 +63,21 @@ async function serve(directory, { port = 0, development = false, env = {} } = {}
 /** Ends what a failed test left running. */
 async function endAll() {
   await Promise.all([...running].map((app) => {
-    try { process.kill(-app.child.pid, 'SIGKILL'); } catch (error) { if (error.code !== 'ESRCH') throw error; }
+    killGroup(app.child);
     return app.ended;
   }));
 }
+
+function killGroup(child) {
+  try {
+    process.kill(-child.pid, 'SIGKILL');
+  } catch (error) {
+    if (error.code !== 'ESRCH') throw error;
+  }
+}
+
+// A group of its own is not ended with its parent.
+process.once('exit', () => running.forEach((app) => killGroup(app.child)));
 
 /** A WebSocket whose messages can be waited for, text as strings. */
 class Peer {

@@ -29,11 +29,7 @@ pub(crate) struct Bridge {
 
 impl Bridge {
     pub(crate) fn new(engine: Engine) -> Self {
-        Self {
-            engine,
-            batches: Vec::new(),
-            given: Vec::new(),
-        }
+        Self { engine, batches: Vec::new(), given: Vec::new() }
     }
 
     /// Acknowledges the last drain, commits, and rings if more events wait.
@@ -57,28 +53,19 @@ impl Bridge {
     pub(crate) fn render(&self, name: &str, json: &str) -> Result<String, String> {
         let data = serde_json::from_str(json)
             .map_err(|error| format!("the data of template {name:?} is not JSON: {error}"))?;
-        self.engine
-            .templates()
-            .render(name, data)
-            .map_err(|error| error.to_string())
+        self.engine.templates().render(name, data).map_err(|error| error.to_string())
     }
 
     /// Writes waiting events into `out`.
     pub(crate) fn drain(&mut self, env: &Env, out: &Array<'_>) -> napi::Result<u32> {
         let mut batches = std::mem::take(&mut self.batches);
         self.engine.take(&mut batches);
-        let mut writer = Writer {
-            env: env.raw(),
-            out: out.value().value,
-            at: 0,
-        };
+        let mut writer = Writer { env: env.raw(), out: out.value().value, at: 0 };
         for batch in &batches {
             for event in &batch.events {
                 writer.event(event, &batch.buffer)?;
                 self.given.push(match event {
-                    Event::Message {
-                        handle, payload, ..
-                    } => Some((*handle, payload.len())),
+                    Event::Message { handle, payload, .. } => Some((*handle, payload.len())),
                     _ => None,
                 });
             }
@@ -103,11 +90,7 @@ impl Writer {
                 let (route, details) = (opened.route, self.opened(opened)?);
                 self.four(OPEN, opened.handle, self.integer(route)?, details)
             }
-            Event::Message {
-                handle,
-                kind,
-                payload,
-            } => {
+            Event::Message { handle, kind, payload } => {
                 let bytes = payload.bytes(buffer);
                 let data = match kind {
                     Kind::Text => self.utf8(bytes)?,
@@ -116,22 +99,13 @@ impl Writer {
                 let length = self.number(bytes.len() as f64)?;
                 self.four(MESSAGE, *handle, data, length)
             }
-            Event::Close {
-                handle,
-                code,
-                reason,
-            } => {
+            Event::Close { handle, code, reason } => {
                 let reason = self.utf8(reason.as_bytes())?;
                 self.four(CLOSE, *handle, self.integer(u32::from(*code))?, reason)
             }
             Event::Request(request) => {
                 let details = self.request(request)?;
-                self.four(
-                    REQUEST,
-                    request.handle,
-                    self.integer(request.route)?,
-                    details,
-                )
+                self.four(REQUEST, request.handle, self.integer(request.route)?, details)
             }
             Event::Drained { handle } => {
                 self.four(DRAINED, *handle, self.undefined()?, self.undefined()?)
@@ -148,12 +122,7 @@ impl Writer {
                     LogLevel::Error => "error",
                 };
                 let message = self.utf8(message.as_bytes())?;
-                self.four(
-                    LOG,
-                    Handle::from_number(0),
-                    self.utf8(level.as_bytes())?,
-                    message,
-                )
+                self.four(LOG, Handle::from_number(0), self.utf8(level.as_bytes())?, message)
             }
         }
     }
@@ -170,10 +139,8 @@ impl Writer {
 
     fn request(&self, request: &Request) -> napi::Result<sys::napi_value> {
         let head = flat_head(&request.head);
-        let head: Vec<_> = head
-            .iter()
-            .map(|text| self.utf8(text.as_bytes()))
-            .collect::<napi::Result<_>>()?;
+        let head: Vec<_> =
+            head.iter().map(|text| self.utf8(text.as_bytes())).collect::<napi::Result<_>>()?;
         self.list(&[
             self.utf8(request.method.as_bytes())?,
             self.utf8(request.target.as_bytes())?,
@@ -181,11 +148,7 @@ impl Writer {
             self.utf8(request.ip.to_string().as_bytes())?,
             self.params(&request.params)?,
             self.list(&head)?,
-            if request.body.is_empty() {
-                self.null()?
-            } else {
-                self.buffer(&request.body)?
-            },
+            if request.body.is_empty() { self.null()? } else { self.buffer(&request.body)? },
         ])
     }
 

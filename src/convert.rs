@@ -60,9 +60,7 @@ pub(crate) fn pairs(flat: Vec<String>) -> Vec<(String, String)> {
 }
 
 pub(crate) fn flat_head(head: &Head) -> Vec<String> {
-    head.iter()
-        .flat_map(|(name, value)| [name.to_owned(), value.into_owned()])
-        .collect()
+    head.iter().flat_map(|(name, value)| [name.to_owned(), value.into_owned()]).collect()
 }
 
 /// The body of an answer: a string, bytes, or null for none.
@@ -78,15 +76,8 @@ pub(crate) fn body(env: &Env, value: &Unknown<'_>) -> napi::Result<Bytes> {
 
 /// A string or bytes of JavaScript, valid for one native call.
 pub(crate) enum JsMessage {
-    Text {
-        env: sys::napi_env,
-        value: sys::napi_value,
-        length: usize,
-    },
-    Binary {
-        data: *const u8,
-        length: usize,
-    },
+    Text { env: sys::napi_env, value: sys::napi_value, length: usize },
+    Binary { data: *const u8, length: usize },
 }
 
 impl JsMessage {
@@ -98,20 +89,13 @@ impl JsMessage {
             checked(unsafe {
                 sys::napi_get_value_string_utf8(env, raw, std::ptr::null_mut(), 0, &mut length)
             })?;
-            return Ok(Self::Text {
-                env,
-                value: raw,
-                length,
-            });
+            return Ok(Self::Text { env, value: raw, length });
         }
         let mut data = std::ptr::null_mut();
         // SAFETY: both out pointers are valid; the data stays where it is for this native call, in
         // which no JavaScript runs.
         checked(unsafe { sys::napi_get_buffer_info(env, raw, &mut data, &mut length) })?;
-        Ok(Self::Binary {
-            data: data.cast(),
-            length,
-        })
+        Ok(Self::Binary { data: data.cast(), length })
     }
 }
 

@@ -58,13 +58,8 @@ pub fn bind_listener(host: String, port: u32) -> napi::Result<BoundListener, Str
     let port = u16::try_from(port).map_err(|_| failure("ERANGE", "the port is not below 65536"))?;
     let listener =
         engine::server::bind(&host, port).map_err(|error| io_failure(&error, &host, port))?;
-    let address = listener
-        .local_addr()
-        .map_err(|error| io_failure(&error, &host, port))?;
-    Ok(BoundListener {
-        fd: convert::into_fd(listener),
-        port: u32::from(address.port()),
-    })
+    let address = listener.local_addr().map_err(|error| io_failure(&error, &host, port))?;
+    Ok(BoundListener { fd: convert::into_fd(listener), port: u32::from(address.port()) })
 }
 
 /// Where the app and the package keep their files.
@@ -234,24 +229,14 @@ impl Engine {
         if method == "WEBSOCKET" {
             let route = WebSocketRoute { id, binary };
             return Ok(self
-                .with(|bridge| {
-                    bridge
-                        .engine
-                        .routes()
-                        .update(|r| r.insert_websocket(parsed, route))
-                })
+                .with(|bridge| bridge.engine.routes().update(|r| r.insert_websocket(parsed, route)))
                 .flatten());
         }
         let method: Method = method.parse().map_err(|_| {
             napi::Error::from_reason(format!("{method:?} is not the name of a method"))
         })?;
         Ok(self
-            .with(|bridge| {
-                bridge
-                    .engine
-                    .routes()
-                    .update(|r| r.insert_http(method, parsed, id))
-            })
+            .with(|bridge| bridge.engine.routes().update(|r| r.insert_http(method, parsed, id)))
             .flatten())
     }
 
@@ -265,10 +250,9 @@ impl Engine {
         };
         let (host, port) = (&self.config.host, self.config.port);
         match open.engine.listen(fd.map(convert::from_fd)) {
-            Ok(address) => Ok(Address {
-                host: address.ip().to_string(),
-                port: u32::from(address.port()),
-            }),
+            Ok(address) => {
+                Ok(Address { host: address.ip().to_string(), port: u32::from(address.port()) })
+            }
             Err(error) => {
                 // The doorbell would keep the process alive.
                 bridge.take();
@@ -280,8 +264,7 @@ impl Engine {
     /// Fills `out` with waiting events, four slots each, and returns how many.
     #[napi(ts_args_type = "out: unknown[]")]
     pub fn drain(&self, env: Env, out: Array<'_>) -> napi::Result<u32> {
-        self.with(|bridge| bridge.drain(&env, &out))
-            .unwrap_or(Ok(0))
+        self.with(|bridge| bridge.drain(&env, &out)).unwrap_or(Ok(0))
     }
 
     /// Event `index` of the last drain waits in JavaScript: its connection's shard goes on
@@ -381,22 +364,19 @@ impl Engine {
     /// Asks for one DRAINED event; false if the connection is gone and none will come.
     #[napi]
     pub fn drained(&self, handle: f64) -> bool {
-        self.publish(|publisher| publisher.drain(handle_of(handle)))
-            .unwrap_or(false)
+        self.publish(|publisher| publisher.drain(handle_of(handle))).unwrap_or(false)
     }
 
     /// Bytes queued for a connection and not yet written.
     #[napi]
     pub fn buffered(&self, handle: f64) -> f64 {
-        self.publish(|publisher| publisher.buffered(handle_of(handle)))
-            .unwrap_or(0) as f64
+        self.publish(|publisher| publisher.buffered(handle_of(handle))).unwrap_or(0) as f64
     }
 
     /// Connections on a topic, in this process.
     #[napi]
     pub fn count(&self, topic: f64) -> u32 {
-        self.publish(|publisher| publisher.count(topic as u64))
-            .unwrap_or(0)
+        self.publish(|publisher| publisher.count(topic as u64)).unwrap_or(0)
     }
 
     /// Answers an HTTP request. `headers` are names and values in turn.
@@ -412,11 +392,7 @@ impl Engine {
         body: Unknown<'_>,
     ) -> napi::Result<()> {
         let body = AnswerBody::Bytes(convert::body(&env, &body)?);
-        let answer = engine::Answer {
-            status,
-            headers: pairs(headers),
-            body,
-        };
+        let answer = engine::Answer { status, headers: pairs(headers), body };
         self.publish(|publisher| publisher.respond(handle_of(handle), answer));
         Ok(())
     }
@@ -425,11 +401,7 @@ impl Engine {
     #[napi]
     pub fn respond_file(&self, handle: f64, status: u16, headers: Vec<String>, path: String) {
         let body = AnswerBody::File(path.into());
-        let answer = engine::Answer {
-            status,
-            headers: pairs(headers),
-            body,
-        };
+        let answer = engine::Answer { status, headers: pairs(headers), body };
         self.publish(|publisher| publisher.respond(handle_of(handle), answer));
     }
 

@@ -100,6 +100,19 @@ describeChapter('the chapter in a browser', () => {
     expect([...alice.problems, ...bob.problems]).toEqual([]);
   });
 
+  test.each(['</script><b>', '\\', 'R&D', 'a"b'])('two tabs chat on the room page of %j', async (room) => {
+    const target = `/room/${encodeURIComponent(room)}`;
+    const alice = await openTab(browser, url(target), { answer: 'Alice' });
+    const bob = await openTab(browser, url(target), { answer: 'Bob' });
+    await see(alice, '#online', 'Online: 2');
+    expect(await bob.locator('h1').textContent()).toBe(`Room: ${room}`);
+    await write(bob, '#input', 'one');
+    await see(alice, '#messages', /^.*Bob.*one/);
+    await write(alice, '#input', 'two');
+    await see(bob, '#messages', /Alice.*two/);
+    expect([...alice.problems, ...bob.problems]).toEqual([]);
+  });
+
   test('a killed and restarted server: the page reconnects, and what was written meanwhile has its name', async () => {
     const alice = await openTab(browser, url('/chat/restart'), { answer: 'Alice' });
     await see(alice, '#status', /^Connected$/);

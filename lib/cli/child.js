@@ -9,29 +9,30 @@ const { requireAllRoutes } = require('./load-routes');
 const { describeStartError, startApp } = require('./serve');
 
 const directory = process.cwd();
-const log = { error: (text) => console.error(text) };
 
 async function main() {
-  const offer = readOffer();
-  const life = manageLifetime(log.error);
+  // Without the supervisor nobody could stop this process.
+  process.on('disconnect', () => process.exit(1));
+  try {
+    const offer = readOffer();
+    Object.assign(process.env, { ...readEnvironment(directory), ...process.env });
+    obey(manageLifetime());
+    // While an older version serves, a fresh one has to be whole to take its place.
+    if (offer.reload) requireAllRoutes();
+    const [{ host, port }] = await startApp(directory);
+    process.send({ type: 'ready', host, port });
+  } catch (error) {
+    console.error(describeStartError(error));
+    process.send({ type: 'failed' }, () => process.exit(1));
+  }
+}
+
+function obey(life) {
   // The terminal signals the whole group, and the supervisor passes the same signal on: neither may count as the second one.
   for (const signal of Object.keys(SIGNAL_STATUS)) process.on(signal, () => life.stop(1001, 'server is shutting down', 0));
   process.on('message', (message) => {
     if (message.type === 'stop') life.stop(message.code, message.reason, 0);
   });
-  // Without the supervisor nobody could stop this process.
-  process.on('disconnect', () => process.exit(1));
-
-  try {
-    Object.assign(process.env, { ...readEnvironment(directory), ...process.env });
-    // While an older version serves, a fresh one has to be whole to take its place.
-    if (offer.reload) requireAllRoutes();
-    const [{ host, port }] = await startApp(directory, log);
-    process.send({ type: 'ready', host, port });
-  } catch (error) {
-    log.error(describeStartError(error, offer));
-    process.send({ type: 'failed' }, () => process.exit(1));
-  }
 }
 
 main();

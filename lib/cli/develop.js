@@ -4,8 +4,8 @@ const fs = require('node:fs');
 const path = require('node:path');
 const chokidar = require('chokidar');
 const native = require('../native');
-const { address, environmentFile, fromOptions, settings } = require('./environment');
-const { SIGNAL_STATUS } = require('./lifetime');
+const { UsageError, address, environmentFile, fromOptions, settings } = require('./environment');
+const { SIGNAL_STATUS, onSignals } = require('./lifetime');
 const { ENTRIES } = require('./project');
 const { banner, describeStartError } = require('./serve');
 const { Supervisor } = require('./supervisor');
@@ -38,7 +38,6 @@ class DevelopedApp {
   #movedSinceChange = false;
   #shown = null;
   #changed = null;
-  #stopping = false;
 
   constructor(directory, options) {
     this.#directory = directory;
@@ -53,7 +52,13 @@ class DevelopedApp {
       .on('failed', (why) => this.#failed(why))
       .on('crashed', (how) => console.error(`The app ended by itself (${how}). Waiting for a change.`))
       .on('address', (where) => this.#move(where));
-    for (const signal of Object.keys(SIGNAL_STATUS)) process.on(signal, () => this.#stop(signal));
+    onSignals(
+      (signal) => this.#stop(signal),
+      (signal, status) => {
+        this.#supervisor.kill();
+        process.exit(status);
+      },
+    );
     this.#watch();
     this.#launch();
   }
@@ -69,7 +74,7 @@ class DevelopedApp {
     try {
       bound = native.bindListener(host, port);
     } catch (error) {
-      throw Object.assign(error, { host, port });
+      throw new UsageError(listenProblem(error, host, port));
     }
     if (this.#listener) fs.closeSync(this.#listener.fd);
     this.#listener = { fd: bound.fd, host, port };
@@ -137,11 +142,6 @@ class DevelopedApp {
   }
 
   async #stop(signal) {
-    if (this.#stopping) {
-      this.#supervisor.kill();
-      process.exit(SIGNAL_STATUS[signal]);
-    }
-    this.#stopping = true;
     const ended = await this.#supervisor.stop(signal);
     process.exit(ended.status ?? SIGNAL_STATUS[ended.signal] ?? 1);
   }
@@ -149,6 +149,15 @@ class DevelopedApp {
 
 function isInside(relative, folder) {
   return relative === folder || relative.startsWith(folder + path.sep);
+}
+
+function listenProblem({ code, message }, host, port) {
+  const sentences = {
+    EADDRINUSE: `Port ${port} on ${host} is already in use: stop what uses it, or choose another with --port or TINA4_PORT.`,
+    EACCES: `This user may not listen on port ${port} of ${host}: choose one from 1024 up with --port or TINA4_PORT.`,
+    EADDRNOTAVAIL: `This machine has no address ${host}: choose another with --host or TINA4_HOST.`,
+  };
+  return sentences[code] ?? `Cannot listen on ${host}, port ${port}: ${message}`;
 }
 
 /** What editors put beside the file that is being edited. */

@@ -2,8 +2,8 @@
 
 const { Command, InvalidArgumentError } = require('commander');
 const { version } = require('../../package.json');
-const { MAX_PORT, UsageError, address, fromOptions, parsePort, readEnvironment, settings } = require('./environment');
-const { SIGNAL_STATUS, manageLifetime } = require('./lifetime');
+const { MAX_PORT, UsageError, parsePort, settings } = require('./environment');
+const { manageLifetime, onSignals } = require('./lifetime');
 const { problemWith } = require('./project');
 const { banner, describeStartError, startApp } = require('./serve');
 
@@ -54,22 +54,15 @@ async function serve(directory, options) {
 
 /** Serves the app in this process, until a signal. */
 async function serveHere(directory, options) {
-  const log = { error: (text) => console.error(text) };
-  Object.assign(process.env, { ...readEnvironment(directory), ...process.env, ...fromOptions(options) });
-  process.env.NODE_ENV ??= 'development';
-  const life = manageLifetime(log.error);
-  for (const signal of Object.keys(SIGNAL_STATUS)) {
-    process.on(signal, () => {
-      if (life.isStopping()) process.exit(SIGNAL_STATUS[signal]);
-      life.stop(1001, 'server is shutting down', 0);
-    });
-  }
-  try {
-    const [server] = await startApp(directory, log);
-    if (!life.isStopping()) console.log(banner(server));
-  } catch (error) {
-    fail(describeStartError(error, address(process.env)));
-  }
+  Object.assign(process.env, settings(directory, options));
+  process.env.NODE_ENV ||= 'development';
+  const life = manageLifetime();
+  onSignals(
+    () => life.stop(1001, 'server is shutting down', 0),
+    (signal, status) => process.exit(status),
+  );
+  const [server] = await startApp(directory);
+  if (!life.isStopping()) console.log(banner(server));
 }
 
 function fail(sentence) {

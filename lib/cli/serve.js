@@ -5,8 +5,8 @@ const path = require('node:path');
 const { setTimeout: sleep } = require('node:timers/promises');
 const { UsageError } = require('./environment');
 const { describeLoadError } = require('./load-error');
-const { LOAD_TIMEOUT, importFile, loadRoutes } = require('./load-routes');
-const { findEntry, routesDirectory } = require('./project');
+const { LOAD_TIMEOUT, importFile } = require('./load-routes');
+const { findEntry } = require('./project');
 
 /** How often to look whether the app has started its server, in milliseconds. */
 const START_POLL = 5;
@@ -20,18 +20,16 @@ class LoadError extends Error {}
  * `app.ts` or `app.js` runs first. It may start the server itself; when it does not, one is started from the environment.
  *
  * @param {string} directory The app's folder
- * @param {{ error(text: string): void }} log
  * @returns {Promise<object[]>} The running servers, at least one
  * @throws {LoadError} When the app's entry fails
  * @throws {Error} When a server cannot start
  */
-async function startApp(directory, log) {
+async function startApp(directory) {
   // The engine's binary is loaded only now, so that `--help` works without it.
   const { runningServers, startServer } = require('../server');
   const entry = findEntry(directory);
   if (entry) await runEntry(entry, directory, runningServers);
   if (runningServers.size === 0) {
-    await loadRoutes(routesDirectory(directory), log);
     await startServer();
   }
   const servers = [...runningServers];
@@ -60,26 +58,16 @@ function mentionsStart(entry) {
   return /\bstartServer\s*\(/.test(code);
 }
 
-const LISTEN_PROBLEMS = {
-  EADDRINUSE: 'the port is already in use; stop what uses it, or choose another one with --port or TINA4_PORT',
-  EACCES: 'this user may not use the port; choose one from 1024 up with --port or TINA4_PORT',
-  EADDRNOTAVAIL: 'this machine has no such address; choose another one with --host or TINA4_HOST',
-};
-
 /**
- * Says in one sentence why a server could not start.
+ * Says why a server could not start.
  *
  * @param {Error & { code?: string }} error
- * @param {{ host: string, port: number }} [where] Where it was to listen, when the error itself does not say
- * @returns {string}
+ * @returns {string} One sentence, or what says where the app's own code failed
  */
-function describeStartError(error, where) {
-  if (error instanceof UsageError || error instanceof LoadError || error.code === 'ERR_TINA4_NATIVE') return error.message;
-  const problem = LISTEN_PROBLEMS[error.code];
-  if (!problem) return `The server could not start: ${error.message}`;
-  const host = error.host ?? where?.host;
-  const port = error.port ?? where?.port;
-  return host === undefined ? `Cannot listen: ${problem}.` : `Cannot listen on ${authority(host, port)}: ${problem}.`;
+function describeStartError(error) {
+  // Only these are written for the user as they are; anything else came out of the app or of the system.
+  const isSentence = error instanceof UsageError || error instanceof LoadError || error.code === 'ERR_TINA4_NATIVE' || error.cause?.code;
+  return isSentence ? error.message : `The server could not start: ${error.message ?? error}`;
 }
 
 function authority(host, port) {

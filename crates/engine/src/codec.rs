@@ -51,16 +51,11 @@ pub(crate) struct Violation {
 }
 
 const fn protocol(reason: &'static str) -> Violation {
-    Violation {
-        code: close::PROTOCOL_ERROR,
-        reason,
-    }
+    Violation { code: close::PROTOCOL_ERROR, reason }
 }
 
-const INVALID_UTF8: Violation = Violation {
-    code: close::INVALID_DATA,
-    reason: "the text is not valid UTF-8",
-};
+const INVALID_UTF8: Violation =
+    Violation { code: close::INVALID_DATA, reason: "the text is not valid UTF-8" };
 
 /// Longest header a client can send: 2 bytes, 8 of length, 4 of mask.
 const MAX_HEADER: usize = 14;
@@ -187,9 +182,7 @@ impl Decoder {
             }
             OPCODE_CONTINUATION => {
                 if !self.assembling {
-                    return Err(protocol(
-                        "a continuation frame without a message to continue",
-                    ));
+                    return Err(protocol("a continuation frame without a message to continue"));
                 }
                 self.fragments += 1;
                 if self.fragments > limits.max_fragments {
@@ -274,11 +267,7 @@ impl Decoder {
 }
 
 fn item(text: bool, data: Data<'_>) -> Item<'_> {
-    if text {
-        Item::Text(data)
-    } else {
-        Item::Binary(data)
-    }
+    if text { Item::Text(data) } else { Item::Binary(data) }
 }
 
 fn control_item(
@@ -319,9 +308,7 @@ fn parse_header(input: &[u8]) -> Result<Option<(Header, usize)>, Violation> {
         return Ok(None);
     };
     if first & 0x70 != 0 {
-        return Err(protocol(
-            "a reserved bit is set and no extension was agreed",
-        ));
+        return Err(protocol("a reserved bit is set and no extension was agreed"));
     }
     let fin = first & 0x80 != 0;
     let opcode = first & 0x0F;
@@ -370,15 +357,7 @@ fn parse_header(input: &[u8]) -> Result<Option<(Header, usize)>, Violation> {
     let Some(mask) = input[mask_at..].first_chunk::<4>() else {
         return Ok(None);
     };
-    Ok(Some((
-        Header {
-            fin,
-            opcode,
-            length,
-            mask: *mask,
-        },
-        mask_at + 4,
-    )))
+    Ok(Some((Header { fin, opcode, length, mask: *mask }, mask_at + 4)))
 }
 
 /// RFC 6455 section 5.3. `position` is how many payload bytes came before `data`.
@@ -394,11 +373,7 @@ fn unmask(data: &mut [u8], mask: [u8; 4], position: usize) {
             *bytes = (u64::from_ne_bytes(*bytes) ^ wide).to_ne_bytes();
         }
     }
-    for (byte, key) in chunks
-        .into_remainder()
-        .iter_mut()
-        .zip(turned.iter().cycle())
-    {
+    for (byte, key) in chunks.into_remainder().iter_mut().zip(turned.iter().cycle()) {
         *byte ^= key;
     }
 }
@@ -407,10 +382,7 @@ fn unmask(data: &mut [u8], mask: [u8; 4], position: usize) {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits {
-        max_message: 70_000,
-        max_fragments: 4,
-    };
+    const LIMITS: Limits = Limits { max_message: 70_000, max_fragments: 4 };
     const MASK: [u8; 4] = [0x12, 0x34, 0x56, 0x78];
 
     fn frame(fin: bool, opcode: u8, payload: &[u8]) -> Vec<u8> {
@@ -481,11 +453,7 @@ mod tests {
         assert_eq!(whole[3], "binary ");
         assert_eq!(whole[7], "close 1000 bye");
         for step in [1, 2, 3, 5, 7, 64, 1000] {
-            assert_eq!(
-                decode(&input, step).expect("valid"),
-                whole,
-                "reads of {step}"
-            );
+            assert_eq!(decode(&input, step).expect("valid"), whole, "reads of {step}");
         }
     }
 
@@ -493,9 +461,8 @@ mod tests {
     fn the_fast_unmask_equals_the_plain_one() {
         for length in 0..40 {
             for position in 0..9 {
-                let plain: Vec<u8> = (0..length)
-                    .map(|i| i as u8 ^ MASK[(i + position) % 4])
-                    .collect();
+                let plain: Vec<u8> =
+                    (0..length).map(|i| i as u8 ^ MASK[(i + position) % 4]).collect();
                 let mut fast: Vec<u8> = (0..length).map(|i| i as u8).collect();
                 unmask(&mut fast, MASK, position);
                 assert_eq!(fast, plain, "length {length} from {position}");
@@ -511,60 +478,25 @@ mod tests {
         assert_eq!(refused(&[0x8B, 0x80]), 1002, "reserved control opcode");
         assert_eq!(refused(&[0x09, 0x80]), 1002, "fragmented ping");
         assert_eq!(refused(&[0x89, 0xFE]), 1002, "long ping");
-        assert_eq!(
-            refused(&frame(true, OPCODE_CONTINUATION, b"x")),
-            1002,
-            "stray continuation"
-        );
+        assert_eq!(refused(&frame(true, OPCODE_CONTINUATION, b"x")), 1002, "stray continuation");
         let mut nested = frame(false, OPCODE_TEXT, b"a");
         nested.extend(frame(true, OPCODE_TEXT, b"b"));
         assert_eq!(refused(&nested), 1002, "message inside a message");
-        assert_eq!(
-            refused(&[0x81, 0xFE, 0, 125]),
-            1002,
-            "over-long 16-bit length"
-        );
-        assert_eq!(
-            refused(&[0x81, 0xFF, 0, 0, 0, 0, 0, 0, 1, 0]),
-            1002,
-            "over-long 64-bit length"
-        );
-        assert_eq!(
-            refused(&[0x81, 0xFF, 0x80, 0, 0, 0, 0, 0, 0, 0]),
-            1002,
-            "negative length"
-        );
-        assert_eq!(
-            refused(&frame(true, OPCODE_CLOSE, b"x")),
-            1002,
-            "half a close code"
-        );
-        assert_eq!(
-            refused(&frame(true, OPCODE_CLOSE, b"\x03\xee")),
-            1002,
-            "close 1006"
-        );
+        assert_eq!(refused(&[0x81, 0xFE, 0, 125]), 1002, "over-long 16-bit length");
+        assert_eq!(refused(&[0x81, 0xFF, 0, 0, 0, 0, 0, 0, 1, 0]), 1002, "over-long 64-bit length");
+        assert_eq!(refused(&[0x81, 0xFF, 0x80, 0, 0, 0, 0, 0, 0, 0]), 1002, "negative length");
+        assert_eq!(refused(&frame(true, OPCODE_CLOSE, b"x")), 1002, "half a close code");
+        assert_eq!(refused(&frame(true, OPCODE_CLOSE, b"\x03\xee")), 1002, "close 1006");
     }
 
     #[test]
     fn bad_utf8_is_close_1007_as_soon_as_it_is_seen() {
         assert_eq!(refused(&frame(true, OPCODE_TEXT, b"\xff")), 1007);
-        assert_eq!(
-            refused(&frame(false, OPCODE_TEXT, b"ok \xc3\x28")),
-            1007,
-            "before the end"
-        );
+        assert_eq!(refused(&frame(false, OPCODE_TEXT, b"ok \xc3\x28")), 1007, "before the end");
         let whole = frame(true, OPCODE_TEXT, b"ok \xc3\x28 and a long rest");
-        assert_eq!(
-            refused(&whole[..whole.len() - 10]),
-            1007,
-            "before the frame is whole"
-        );
+        assert_eq!(refused(&whole[..whole.len() - 10]), 1007, "before the frame is whole");
         let mut cut = frame(false, OPCODE_TEXT, b"\xe2\x82");
-        assert!(
-            decode(&cut, usize::MAX).is_ok(),
-            "a character may cross fragments"
-        );
+        assert!(decode(&cut, usize::MAX).is_ok(), "a character may cross fragments");
         cut.extend(frame(true, OPCODE_CONTINUATION, b""));
         assert_eq!(refused(&cut), 1007, "but must be whole at the end");
         assert_eq!(refused(&frame(true, OPCODE_CLOSE, b"\x03\xe8\xff")), 1007);

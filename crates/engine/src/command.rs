@@ -7,6 +7,7 @@ use std::task::Waker;
 
 use bytes::Bytes;
 
+use crate::context::Load;
 use crate::slots::Handle;
 use crate::topics::Topic;
 
@@ -14,28 +15,13 @@ use crate::topics::Topic;
 #[derive(Debug)]
 pub(crate) enum Command {
     /// Write a range of the batch's arena to one connection.
-    Send {
-        handle: Handle,
-        start: u32,
-        end: u32,
-        frames: u32,
-    },
+    Send { handle: Handle, start: u32, end: u32, frames: u32 },
     /// Write a frame too large to be worth a copy to one connection.
     SendLarge { handle: Handle, frame: Bytes },
     /// Write a range of the batch's arena to everyone on a topic.
-    Broadcast {
-        topic: u64,
-        exclude: Option<Handle>,
-        start: u32,
-        end: u32,
-        frames: u32,
-    },
+    Broadcast { topic: u64, exclude: Option<Handle>, start: u32, end: u32, frames: u32 },
     /// Write a frame too large to be worth a copy to everyone on a topic.
-    BroadcastLarge {
-        topic: u64,
-        exclude: Option<Handle>,
-        frame: Bytes,
-    },
+    BroadcastLarge { topic: u64, exclude: Option<Handle>, frame: Bytes },
     /// The connection's `open` is dispatched: it joins its path.
     Join { handle: Handle, topic: Arc<Topic> },
     /// Its `close` is dispatched: it leaves its path.
@@ -43,20 +29,13 @@ pub(crate) enum Command {
     /// Nothing refers to the connection any more: free its slot.
     Release { handle: Handle },
     /// Begin the closing handshake.
-    Close {
-        handle: Handle,
-        code: u16,
-        reason: Box<str>,
-    },
+    Close { handle: Handle, code: u16, reason: Box<str> },
     /// Tell when everything queued so far is written.
     Drain { handle: Handle },
     /// Answer an HTTP request.
     Respond { handle: Handle, answer: Box<Answer> },
     /// A socket that the acceptor gives to this shard.
-    Adopt {
-        socket: std::net::TcpStream,
-        peer: std::net::SocketAddr,
-    },
+    Adopt { socket: std::net::TcpStream, peer: std::net::SocketAddr, load: Load },
     /// Finish what is in flight and close every connection with `code`.
     Shutdown { code: u16, reason: Box<str> },
     /// End the thread; whatever is still open is dropped.
@@ -100,10 +79,7 @@ pub(crate) struct CommandBatch {
 
 impl CommandBatch {
     pub(crate) fn one(command: Command) -> Self {
-        Self {
-            commands: vec![command],
-            ..Self::default()
-        }
+        Self { commands: vec![command], ..Self::default() }
     }
 }
 
@@ -124,10 +100,7 @@ impl CommandQueue {
 
     pub(crate) fn push(&self, batch: CommandBatch) {
         // Nothing panics while holding it.
-        self.batches
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(batch);
+        self.batches.lock().unwrap_or_else(PoisonError::into_inner).push(batch);
         // Sequential consistency pairs this store and load with those in `park`: either the shard
         // sees the batch before it sleeps, or it is seen parked here.
         self.pending.store(true, Ordering::SeqCst);

@@ -90,11 +90,7 @@ impl ConfigError {
             Some((end, _)) => format!("{}…", &value[..end]),
             None => value.to_owned(),
         };
-        Self {
-            variable,
-            value,
-            accepted,
-        }
+        Self { variable, value, accepted }
     }
 }
 
@@ -251,9 +247,7 @@ impl Config {
     /// The first value that cannot be used: one sentence with the variable, the value and what is
     /// accepted.
     pub fn from_settings(settings: &HashMap<String, String>) -> Result<Self, ConfigError> {
-        Self::read(&Settings::new(|name| {
-            settings.get(name).map(String::as_str)
-        }))
+        Self::read(&Settings::new(|name| settings.get(name).map(String::as_str)))
     }
 
     fn read<'a, F>(settings: &Settings<'a, F>) -> Result<Self, ConfigError>
@@ -285,12 +279,7 @@ impl Config {
             config.max_message_size = size.bytes(1, GIB)?;
         }
         bytes("TINA4_WS_MAX_BACKLOG", &mut config.max_backlog, 1, GIB)?;
-        bytes(
-            "TINA4_MAX_BUFFERED",
-            &mut config.max_buffered,
-            64 * 1024,
-            TIB,
-        )?;
+        bytes("TINA4_MAX_BUFFERED", &mut config.max_buffered, 64 * 1024, TIB)?;
         bytes("TINA4_MAX_UPLOAD_SIZE", &mut config.max_upload_size, 1, GIB)?;
         bytes(
             "TINA4_MAX_HEADER_SIZE",
@@ -307,42 +296,14 @@ impl Config {
         }
 
         seconds("TINA4_WS_CLOSE_GRACE", &mut config.close_grace, Zero::Now)?;
-        seconds(
-            "TINA4_WS_CLOSING_TIMEOUT",
-            &mut config.closing_timeout,
-            Zero::Refused,
-        )?;
-        seconds(
-            "TINA4_HANDLER_TIMEOUT",
-            &mut config.handler_timeout,
-            Zero::Refused,
-        )?;
-        seconds(
-            "TINA4_WS_PING_INTERVAL",
-            &mut config.ping_interval,
-            Zero::Off,
-        )?;
-        seconds(
-            "TINA4_WS_PING_TIMEOUT",
-            &mut config.ping_timeout,
-            Zero::Refused,
-        )?;
+        seconds("TINA4_WS_CLOSING_TIMEOUT", &mut config.closing_timeout, Zero::Refused)?;
+        seconds("TINA4_HANDLER_TIMEOUT", &mut config.handler_timeout, Zero::Refused)?;
+        seconds("TINA4_WS_PING_INTERVAL", &mut config.ping_interval, Zero::Off)?;
+        seconds("TINA4_WS_PING_TIMEOUT", &mut config.ping_timeout, Zero::Refused)?;
         seconds("TINA4_WS_IDLE_TIMEOUT", &mut config.idle_timeout, Zero::Off)?;
-        seconds(
-            "TINA4_SHUTDOWN_TIMEOUT",
-            &mut config.shutdown_timeout,
-            Zero::Now,
-        )?;
-        seconds(
-            "TINA4_HEADER_TIMEOUT",
-            &mut config.header_timeout,
-            Zero::Refused,
-        )?;
-        seconds(
-            "TINA4_KEEP_ALIVE_TIMEOUT",
-            &mut config.keep_alive_timeout,
-            Zero::Refused,
-        )?;
+        seconds("TINA4_SHUTDOWN_TIMEOUT", &mut config.shutdown_timeout, Zero::Now)?;
+        seconds("TINA4_HEADER_TIMEOUT", &mut config.header_timeout, Zero::Refused)?;
+        seconds("TINA4_KEEP_ALIVE_TIMEOUT", &mut config.keep_alive_timeout, Zero::Refused)?;
 
         config.secret = settings.get("TINA4_SECRET").map(|key| key.raw().to_owned());
         if let Some(proxies) = settings.get("TINA4_TRUSTED_PROXIES") {
@@ -357,9 +318,7 @@ impl Config {
                 "only an empty value: this version has no backplane yet, every process is on its own",
             ));
         }
-        config.public_dir = settings
-            .get("TINA4_PUBLIC_DIR")
-            .map(|dir| dir.trimmed().to_owned());
+        config.public_dir = settings.get("TINA4_PUBLIC_DIR").map(|dir| dir.trimmed().to_owned());
         if let Some(debug) = settings.get("TINA4_DEBUG") {
             config.debug = debug.boolean()?;
         }

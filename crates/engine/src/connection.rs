@@ -19,10 +19,10 @@ use tokio::net::TcpStream;
 
 use crate::close;
 use crate::codec::{Data, Decoder, Item, Limits, Violation};
-use crate::context::Context;
+use crate::context::{Context, Load};
 use crate::event::Event;
 use crate::message::{self, Kind};
-use crate::outbox::{Chunk, Flushed, Gauge, Outbox, Socket};
+use crate::outbox::{Chunk, Flushed, Gauge, Outbox, Sink};
 use crate::slots::Handle;
 
 /// Reads one connection may do before the others have their turn.
@@ -54,8 +54,15 @@ pub(crate) struct Connection {
     inner: RefCell<Inner>,
 }
 
+/// A connection's socket, counted until it closes.
+pub(crate) struct Socket {
+    pub(crate) stream: TcpStream,
+    /// Held, not read.
+    pub(crate) _load: Load,
+}
+
 struct Inner {
-    stream: Option<TcpStream>,
+    socket: Option<Socket>,
     decoder: Decoder,
     outbox: Outbox,
     phase: Phase,
@@ -98,7 +105,7 @@ impl Connection {
         handle: Handle,
         binary: bool,
         gauge: Arc<Gauge>,
-        stream: TcpStream,
+        socket: Socket,
         early: &[u8],
         context: Rc<Context<Connection>>,
     ) -> Rc<Self> {
@@ -110,7 +117,7 @@ impl Connection {
             context,
             dirty: Cell::new(false),
             inner: RefCell::new(Inner {
-                stream: Some(stream),
+                socket: Some(socket),
                 decoder: Decoder::default(),
                 outbox: Outbox::default(),
                 phase: Phase::Open,
@@ -150,11 +157,7 @@ impl Connection {
     /// Reads and, after the socket was full, writes. Ready when the connection has ended.
     fn poll(self: &Rc<Self>, task: &mut TaskContext<'_>) -> Poll<()> {
         let inner = &mut *self.inner.borrow_mut();
-        if !inner
-            .waker
-            .as_ref()
-            .is_some_and(|waker| waker.will_wake(task.waker()))
-        {
+        if !inner.waker.as_ref().is_some_and(|waker| waker.will_wake(task.waker())) {
             inner.waker = Some(task.waker().clone());
         }
         if inner.blocked {
@@ -171,7 +174,7 @@ impl Connection {
                 task.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            let Some(stream) = &mut inner.stream else {
+            let Some(Socket { stream, .. }) = &mut inner.socket else {
                 return Poll::Ready(());
             };
             let mut bytes = self.context.read_buffer.borrow_mut();
@@ -187,14 +190,14 @@ impl Connection {
     }
 
     fn poll_room(&self, inner: &mut Inner, task: &mut TaskContext<'_>) {
-        let Some(stream) = &inner.stream else { return };
+        let Some(Socket { stream, .. }) = &inner.socket else { return };
         match stream.poll_write_ready(task) {
             Poll::Pending => {}
             Poll::Ready(Ok(())) => {
                 inner.blocked = false;
                 self.flush_inner(inner);
                 if inner.blocked
-                    && let Some(stream) = &inner.stream
+                    && let Some(Socket { stream, .. }) = &inner.socket
                 {
                     // The readiness was spent; ask for the next one. A second `Ready` would be
                     // stale, and the task comes back for it.
@@ -219,27 +222,17 @@ impl Connection {
     fn take_input(&self, inner: &mut Inner, input: &mut [u8]) {
         inner.last_read = Instant::now();
         inner.ping_sent = None;
-        if matches!(
-            inner.phase,
-            Phase::Failing { .. } | Phase::Closed { .. } | Phase::Ended
-        ) {
+        if matches!(inner.phase, Phase::Failing { .. } | Phase::Closed { .. } | Phase::Ended) {
             return;
         }
         let config = self.context.config();
-        let limits = Limits {
-            max_message: config.max_message_size,
-            max_fragments: config.max_fragments,
-        };
+        let limits =
+            Limits { max_message: config.max_message_size, max_fragments: config.max_fragments };
         let deliver = inner.phase == Phase::Open;
         let mut unsupported = false;
         let mut messages = 0;
         let mut bytes = 0;
-        let Inner {
-            decoder,
-            outbox,
-            peer_close,
-            ..
-        } = inner;
+        let Inner { decoder, outbox, peer_close, .. } = inner;
         let result = decoder.decode(input, &limits, &mut |item| match item {
             Item::Text(data) if deliver => {
                 messages += 1;
@@ -248,11 +241,7 @@ impl Connection {
                 ControlFlow::Continue(())
             }
             Item::Binary(data) if deliver => {
-                let kind = if self.binary {
-                    Kind::Binary
-                } else {
-                    Kind::Text
-                };
+                let kind = if self.binary { Kind::Binary } else { Kind::Text };
                 if kind == Kind::Text && !is_utf8(&data) {
                     unsupported = true;
                     return ControlFlow::Break(());
@@ -297,17 +286,10 @@ impl Connection {
     /// RFC 6455 section 5.5.1: the answer to a close frame repeats its code.
     fn answer_close(&self, inner: &mut Inner) {
         if inner.phase == Phase::Open {
-            let code = inner
-                .peer_close
-                .as_ref()
-                .map_or(close::NORMAL, |(code, _)| *code);
-            inner
-                .outbox
-                .push(Chunk::control(message::close_frame(code, "")));
+            let code = inner.peer_close.as_ref().map_or(close::NORMAL, |(code, _)| *code);
+            inner.outbox.push(Chunk::control(message::close_frame(code, "")));
         }
-        inner.phase = Phase::Closed {
-            since: Instant::now(),
-        };
+        inner.phase = Phase::Closed { since: Instant::now() };
         self.flush_inner(inner);
     }
 
@@ -342,12 +324,8 @@ impl Connection {
         if inner.phase != Phase::Open {
             return;
         }
-        inner
-            .outbox
-            .push(Chunk::control(message::close_frame(code, reason)));
-        inner.phase = Phase::Closing {
-            since: Instant::now(),
-        };
+        inner.outbox.push(Chunk::control(message::close_frame(code, reason)));
+        inner.phase = Phase::Closing { since: Instant::now() };
         self.mark_dirty();
         // Reading may be paused; the peer's close frame must be read all the same.
         wake(inner);
@@ -364,9 +342,7 @@ impl Connection {
         let inner = &mut *self.inner.borrow_mut();
         let position = inner.outbox.written() + inner.outbox.bytes() as u64;
         if inner.phase == Phase::Ended || inner.outbox.bytes() == 0 {
-            self.context.event(Event::Drained {
-                handle: self.handle,
-            });
+            self.context.event(Event::Drained { handle: self.handle });
         } else {
             inner.drains.push(position);
         }
@@ -380,12 +356,12 @@ impl Connection {
     }
 
     fn flush_inner(&self, inner: &mut Inner) {
-        let Some(stream) = &mut inner.stream else {
+        let Some(Socket { stream, .. }) = &mut inner.socket else {
             return;
         };
         if !inner.blocked {
             let scratch = &mut *self.context.scratch.borrow_mut();
-            match inner.outbox.flush(&mut TcpSocket(stream), scratch) {
+            match inner.outbox.flush(&mut TcpSink(stream), scratch) {
                 Ok(Flushed::All) => {}
                 Ok(Flushed::Blocked) => {
                     inner.blocked = true;
@@ -419,9 +395,7 @@ impl Connection {
             inner.drains.retain(|position| {
                 let waits = !all && *position > written;
                 if !waits {
-                    self.context.event(Event::Drained {
-                        handle: self.handle,
-                    });
+                    self.context.event(Event::Drained { handle: self.handle });
                 }
                 waits
             });
@@ -440,9 +414,7 @@ impl Connection {
     fn shed(&self, inner: &mut Inner, reason: &str) {
         let dropped = inner.outbox.drop_unsent();
         let counters = &self.context.shared.counters;
-        counters
-            .dropped_frames
-            .fetch_add(dropped, Ordering::Relaxed);
+        counters.dropped_frames.fetch_add(dropped, Ordering::Relaxed);
         counters.slow_consumers.fetch_add(1, Ordering::Relaxed);
         self.context.log(
             crate::event::LogLevel::Warning,
@@ -451,13 +423,8 @@ impl Connection {
                 self.handle.to_number()
             ),
         );
-        inner.outbox.push(Chunk::control(message::close_frame(
-            close::TRY_AGAIN,
-            reason,
-        )));
-        inner.phase = Phase::Closing {
-            since: Instant::now(),
-        };
+        inner.outbox.push(Chunk::control(message::close_frame(close::TRY_AGAIN, reason)));
+        inner.phase = Phase::Closing { since: Instant::now() };
         wake(inner);
     }
 
@@ -562,37 +529,29 @@ impl Connection {
             return;
         }
         inner.phase = Phase::Ended;
-        inner.stream = None;
+        inner.socket = None;
         inner.blocked = false;
         let unwritten = inner.outbox.frames();
         if unwritten > 0 {
             let counters = &self.context.shared.counters;
-            counters
-                .dropped_frames
-                .fetch_add(unwritten, Ordering::Relaxed);
+            counters.dropped_frames.fetch_add(unwritten, Ordering::Relaxed);
         }
         inner.outbox = Outbox::default();
         inner.decoder = Decoder::default();
         self.wrote(inner);
-        self.context
-            .shared
-            .connections
-            .fetch_sub(1, Ordering::Relaxed);
-        let (code, reason) = inner
-            .peer_close
-            .take()
-            .unwrap_or_else(|| (close::ABNORMAL, Box::default()));
-        self.context.event(Event::Close {
-            handle: self.handle,
-            code,
-            reason,
-        });
+        self.context.shared.connections.fetch_sub(1, Ordering::Relaxed);
+        let (code, reason) =
+            inner.peer_close.take().unwrap_or_else(|| (close::ABNORMAL, Box::default()));
+        self.context.event(Event::Close { handle: self.handle, code, reason });
         wake(inner);
     }
 
-    /// Whether the socket is gone.
-    pub(crate) fn has_ended(&self) -> bool {
-        self.inner.borrow().phase == Phase::Ended
+    /// Nobody will acknowledge anything any more.
+    pub(crate) fn forget(&self) {
+        let inner = &mut *self.inner.borrow_mut();
+        let Waiting { bytes, .. } = std::mem::take(&mut inner.waiting);
+        self.context.meter(-(bytes as isize));
+        self.end(inner);
     }
 }
 
@@ -616,9 +575,9 @@ fn is_utf8(data: &Data<'_>) -> bool {
     }
 }
 
-struct TcpSocket<'a>(&'a mut TcpStream);
+struct TcpSink<'a>(&'a mut TcpStream);
 
-impl Socket for TcpSocket<'_> {
+impl Sink for TcpSink<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.try_write(bytes)
     }

@@ -41,18 +41,31 @@ pub(crate) struct Shared {
     pub(crate) counters: Counters,
     /// Upgraded connections.
     pub(crate) connections: AtomicUsize,
+    /// Open sockets of each shard.
+    loads: Box<[AtomicUsize]>,
     /// Bytes in queues and bodies, of all shards.
     buffered: AtomicIsize,
 }
 
 impl Shared {
-    pub(crate) fn new(config: Config) -> Self {
+    pub(crate) fn new(config: Config, shards: usize) -> Self {
         Self {
             config,
+            loads: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
             counters: Counters::default(),
             connections: AtomicUsize::new(0),
             buffered: AtomicIsize::new(0),
         }
+    }
+
+    /// Open sockets of a shard.
+    pub(crate) fn load(&self, shard: usize) -> usize {
+        self.loads[shard].load(Ordering::Acquire)
+    }
+
+    /// The shard with the fewest sockets.
+    pub(crate) fn least_loaded(&self) -> usize {
+        (0..self.loads.len()).min_by_key(|shard| self.load(*shard)).unwrap_or(0)
     }
 
     /// Bytes in queues and bodies, within [`METER_STEP`] a shard.
@@ -63,6 +76,26 @@ impl Shared {
     /// Whether the process holds more than it may.
     pub(crate) fn is_over(&self) -> bool {
         self.buffered() > self.config.max_buffered
+    }
+}
+
+/// One socket in its shard's count, from being accepted to being closed. An upgrade hands over.
+#[derive(Debug)]
+pub(crate) struct Load {
+    shared: Arc<Shared>,
+    pub(crate) shard: usize,
+}
+
+impl Load {
+    pub(crate) fn new(shared: &Arc<Shared>, shard: usize) -> Self {
+        shared.loads[shard].fetch_add(1, Ordering::Relaxed);
+        Self { shared: Arc::clone(shared), shard }
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.shared.loads[self.shard].fetch_sub(1, Ordering::Release);
     }
 }
 
@@ -93,9 +126,7 @@ impl<Connection> Context<Connection> {
             queue,
             batch: RefCell::default(),
             first: Cell::new(None),
-            meter: Meter {
-                unsaid: Cell::new(0),
-            },
+            meter: Meter { unsaid: Cell::new(0) },
             scratch: RefCell::default(),
             read_buffer: RefCell::new(vec![0; READ_BYTES].into_boxed_slice()),
             dirty: RefCell::default(),
@@ -131,11 +162,7 @@ impl<Connection> Context<Connection> {
             Data::Borrowed(bytes) => batch.store(bytes),
             Data::Owned(bytes) => Payload::Owned(bytes),
         };
-        batch.events.push(Event::Message {
-            handle,
-            kind,
-            payload,
-        });
+        batch.events.push(Event::Message { handle, kind, payload });
         self.gathered(&mut batch);
     }
 
@@ -150,11 +177,7 @@ impl<Connection> Context<Connection> {
 
     /// Publishes what is gathered if it has waited long enough.
     pub(crate) fn publish_if_due(&self) {
-        if self
-            .first
-            .get()
-            .is_some_and(|first| first.elapsed() >= GATHER_TIME)
-        {
+        if self.first.get().is_some_and(|first| first.elapsed() >= GATHER_TIME) {
             self.publish();
         }
     }

@@ -104,10 +104,7 @@ pub struct Head(Box<[u8]>);
 impl Head {
     /// Copies the headers.
     pub fn new(headers: &http::HeaderMap) -> Self {
-        let length = headers
-            .iter()
-            .map(|(n, v)| n.as_str().len() + v.len() + 2)
-            .sum();
+        let length = headers.iter().map(|(n, v)| n.as_str().len() + v.len() + 2).sum();
         let mut bytes = Vec::with_capacity(length);
         for (name, value) in headers {
             bytes.extend_from_slice(name.as_str().as_bytes());
@@ -129,11 +126,7 @@ impl Head {
                 name,
                 match std::str::from_utf8(value) {
                     Ok(text) => text.into(),
-                    Err(_) => value
-                        .iter()
-                        .map(|byte| char::from(*byte))
-                        .collect::<String>()
-                        .into(),
+                    Err(_) => value.iter().map(|byte| char::from(*byte)).collect::<String>().into(),
                 },
             ))
         })
@@ -216,10 +209,7 @@ impl EventBatch {
     pub(crate) fn store(&mut self, bytes: &[u8]) -> Payload {
         let start = self.buffer.len();
         self.buffer.extend_from_slice(bytes);
-        Payload::Inline {
-            start,
-            length: bytes.len(),
-        }
+        Payload::Inline { start, length: bytes.len() }
     }
 }
 
@@ -244,11 +234,7 @@ pub struct EventQueue {
 impl EventQueue {
     /// `doorbell` is called from any thread and must not block.
     pub fn new(doorbell: Box<dyn Fn() + Send + Sync>) -> Self {
-        Self {
-            queued: Mutex::default(),
-            rung: AtomicBool::new(false),
-            doorbell,
-        }
+        Self { queued: Mutex::default(), rung: AtomicBool::new(false), doorbell }
     }
 
     fn lock(&self) -> MutexGuard<'_, Queued> {
@@ -268,10 +254,7 @@ impl EventQueue {
 
     /// Appends one event that belongs to no shard's order.
     pub(crate) fn push_one(&self, event: Event) {
-        self.lock().batches.push_back(EventBatch {
-            events: vec![event],
-            buffer: Vec::new(),
-        });
+        self.lock().batches.push_back(EventBatch { events: vec![event], buffer: Vec::new() });
         self.ring();
     }
 
@@ -408,10 +391,7 @@ mod tests {
     fn headers_survive_the_one_copy() {
         let mut headers = http::HeaderMap::new();
         headers.append("x-a", http::HeaderValue::from_static("1: 2"));
-        headers.append(
-            "x-a",
-            http::HeaderValue::from_bytes(b"caf\xe9").expect("valid"),
-        );
+        headers.append("x-a", http::HeaderValue::from_bytes(b"caf\xe9").expect("valid"));
         let head = Head::new(&headers);
         let seen: Vec<_> = head.iter().map(|(n, v)| format!("{n}={v}")).collect();
         assert_eq!(seen, ["x-a=1: 2", "x-a=café"]);

@@ -7,16 +7,8 @@
 //! `<script>` that is only text does not count.
 
 /// Elements whose content is text up to their own end tag.
-const TEXT_ELEMENTS: [&[u8]; 8] = [
-    b"title",
-    b"textarea",
-    b"style",
-    b"xmp",
-    b"iframe",
-    b"noembed",
-    b"noframes",
-    b"noscript",
-];
+const TEXT_ELEMENTS: [&[u8]; 8] =
+    [b"title", b"textarea", b"style", b"xmp", b"iframe", b"noembed", b"noframes", b"noscript"];
 
 /// Longest thing to compare with: `</noframes`, `</noscript`, `</textarea`, and one more byte to
 /// tell a longer name.
@@ -108,11 +100,7 @@ pub(crate) struct HtmlContext {
 impl HtmlContext {
     /// The context at the start of a document.
     pub(crate) fn new() -> HtmlContext {
-        HtmlContext {
-            state: State::Text,
-            name: Name::default(),
-            end_tag: false,
-        }
+        HtmlContext { state: State::Text, name: Name::default(), end_tag: false }
     }
 
     /// Whether what is written next is script text.
@@ -188,31 +176,17 @@ impl HtmlContext {
             State::UnquotedValue if space => State::BeforeAttribute,
             State::UnquotedValue => State::UnquotedValue,
             State::Declaration if byte == b'-' => State::DeclarationDash,
-            State::DeclarationDash if byte == b'-' => State::Comment {
-                start: true,
-                dashes: 0,
-                bang: false,
-            },
+            State::DeclarationDash if byte == b'-' => {
+                State::Comment { start: true, dashes: 0, bang: false }
+            }
             State::Declaration | State::DeclarationDash | State::UntilAngle if byte == b'>' => {
                 State::Text
             }
             State::Declaration | State::DeclarationDash | State::UntilAngle => State::UntilAngle,
-            State::Comment {
-                start,
-                dashes,
-                bang,
-            } => match byte {
+            State::Comment { start, dashes, bang } => match byte {
                 b'>' if start || dashes >= 2 || bang => State::Text,
-                b'-' => State::Comment {
-                    start,
-                    dashes: dashes.saturating_add(1),
-                    bang: false,
-                },
-                _ => State::Comment {
-                    start: false,
-                    dashes: 0,
-                    bang: byte == b'!' && dashes >= 2,
-                },
+                b'-' => State::Comment { start, dashes: dashes.saturating_add(1), bang: false },
+                _ => State::Comment { start: false, dashes: 0, bang: byte == b'!' && dashes >= 2 },
             },
             State::TextElement(element) => self.text_element_step(element, byte, space),
             State::Script { escaped, dashes } => self.script_step(escaped, dashes, byte, space),
@@ -231,10 +205,7 @@ impl HtmlContext {
         let state = if self.end_tag {
             State::Text
         } else if name == b"script" {
-            State::Script {
-                escaped: Escaped::No,
-                dashes: 0,
-            }
+            State::Script { escaped: Escaped::No, dashes: 0 }
         } else if name == b"plaintext" {
             State::TextElement(None)
         } else if let Some(element) = TEXT_ELEMENTS.iter().position(|known| *known == name) {
@@ -250,11 +221,7 @@ impl HtmlContext {
     fn close_element(&mut self, byte: u8) -> State {
         self.name.clear();
         self.end_tag = true;
-        if byte == b'>' {
-            State::Text
-        } else {
-            State::BeforeAttribute
-        }
+        if byte == b'>' { State::Text } else { State::BeforeAttribute }
     }
 
     /// Collects what follows a `<` until it can no longer be the start of a tag.
@@ -285,38 +252,22 @@ impl HtmlContext {
                     return self.close_element(byte);
                 }
                 self.name.clear();
-                return State::Script {
-                    escaped: Escaped::Once,
-                    dashes: 0,
-                };
+                return State::Script { escaped: Escaped::Once, dashes: 0 };
             }
             if escaped == Escaped::Once && self.name.as_bytes() == b"<script" {
                 self.name.clear();
-                return State::Script {
-                    escaped: Escaped::Twice,
-                    dashes: 0,
-                };
+                return State::Script { escaped: Escaped::Twice, dashes: 0 };
             }
         }
         if byte == b'>' && dashes >= 2 {
             self.name.clear();
-            return State::Script {
-                escaped: Escaped::No,
-                dashes: 0,
-            };
+            return State::Script { escaped: Escaped::No, dashes: 0 };
         }
         self.collect_tag(byte);
-        let dashes = if byte == b'-' {
-            dashes.saturating_add(1)
-        } else {
-            0
-        };
+        let dashes = if byte == b'-' { dashes.saturating_add(1) } else { 0 };
         if escaped == Escaped::No && self.name.as_bytes() == b"<!--" {
             self.name.clear();
-            return State::Script {
-                escaped: Escaped::Once,
-                dashes: 2,
-            };
+            return State::Script { escaped: Escaped::Once, dashes: 2 };
         }
         State::Script { escaped, dashes }
     }

@@ -22,9 +22,10 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::sync::{oneshot, watch};
 
+use crate::close;
 use crate::command::{Answer, AnswerBody};
-use crate::connection::Connection;
-use crate::context::Context;
+use crate::connection::{Connection, Socket};
+use crate::context::{Context, Load};
 use crate::event::{self, Event, Head, LogLevel, Opened};
 use crate::hub::Hub;
 use crate::outbox::Gauge;
@@ -61,6 +62,7 @@ pub(crate) struct Served {
 }
 
 pub(crate) struct Http {
+    shard: usize,
     context: Rc<Context<Connection>>,
     hub: Rc<RefCell<Hub>>,
     routes: Arc<Routes>,
@@ -68,7 +70,6 @@ pub(crate) struct Http {
     served: Served,
     waiting: RefCell<Slots<Waiting>>,
     stage: watch::Sender<Stage>,
-    sockets: Cell<usize>,
 }
 
 /// A request that its handler has not answered.
@@ -86,22 +87,6 @@ struct Forget<'a> {
 impl Drop for Forget<'_> {
     fn drop(&mut self) {
         self.http.waiting.borrow_mut().remove(self.handle);
-    }
-}
-
-/// One socket that speaks HTTP, for as long as it does.
-struct CountedSocket<'a>(&'a Cell<usize>);
-
-impl<'a> CountedSocket<'a> {
-    fn new(count: &'a Cell<usize>) -> Self {
-        count.set(count.get() + 1);
-        Self(count)
-    }
-}
-
-impl Drop for CountedSocket<'_> {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
     }
 }
 
@@ -132,6 +117,7 @@ impl Http {
         served: Served,
     ) -> Self {
         Self {
+            shard,
             context,
             hub,
             routes,
@@ -139,13 +125,7 @@ impl Http {
             served,
             waiting: RefCell::new(Slots::new(shard)),
             stage: watch::Sender::new(Stage::Serving),
-            sockets: Cell::new(0),
         }
-    }
-
-    /// Sockets that speak HTTP at this moment.
-    pub(crate) fn sockets(&self) -> usize {
-        self.sockets.get()
     }
 
     pub(crate) fn stage(&self) -> watch::Receiver<Stage> {
@@ -189,7 +169,6 @@ impl Http {
 
     /// Serves one socket until it is closed or upgraded.
     pub(crate) async fn serve_socket(self: Rc<Self>, stream: TcpStream, peer: SocketAddr) {
-        let counted = CountedSocket::new(&self.sockets);
         let config = self.context.config();
         let asked = Rc::new(Cell::new(false));
         let service = {
@@ -234,15 +213,10 @@ impl Http {
                 () = &mut first_head, if !asked.get() => break,
             }
         }
-        drop(counted);
     }
 
     async fn serve(self: Rc<Self>, mut request: Request<Incoming>, peer: IpAddr) -> Response<Body> {
-        let ip = client_ip(
-            peer,
-            request.headers(),
-            &self.context.config().trusted_proxies,
-        );
+        let ip = client_ip(peer, request.headers(), &self.context.config().trusted_proxies);
         if upgrade::is_asked(request.headers()) {
             return match self.upgrade(&mut request, ip) {
                 Ok(accept_key) => switching_protocols(&accept_key),
@@ -294,11 +268,7 @@ impl Http {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return None;
         }
-        match self
-            .files
-            .serve(request.method(), path, request.headers())
-            .await
-        {
+        match self.files.serve(request.method(), path, request.headers()).await {
             Ok(Some(response)) => return Some(response.map(Either::Right)),
             Ok(None) => {}
             Err(failure) => self.context.log(LogLevel::Error, failure.to_string()),
@@ -334,10 +304,10 @@ impl Http {
         };
         let held = HeldBody::new(&self.context, body.len());
         let (sender, answer) = oneshot::channel();
-        let slot = self.waiting.borrow_mut().insert_with(|_| Waiting {
-            answer: sender,
-            since: Instant::now(),
-        });
+        let slot = self
+            .waiting
+            .borrow_mut()
+            .insert_with(|_| Waiting { answer: sender, since: Instant::now() });
         let Some(handle) = slot else {
             let message = "too many requests are waiting for their handlers";
             return error(StatusCode::SERVICE_UNAVAILABLE, message, &parts.headers);
@@ -347,11 +317,7 @@ impl Http {
             handle,
             route,
             method: parts.method.as_str().into(),
-            target: parts
-                .uri
-                .path_and_query()
-                .map_or("/", |target| target.as_str())
-                .into(),
+            target: parts.uri.path_and_query().map_or("/", |target| target.as_str()).into(),
             path,
             params,
             ip,
@@ -423,11 +389,7 @@ impl Http {
             AnswerBody::File(path) => {
                 // Only a plain 200 may become 304 or 206.
                 let none = HeaderMap::new();
-                let conditions = if status == StatusCode::OK {
-                    request_headers
-                } else {
-                    &none
-                };
+                let conditions = if status == StatusCode::OK { request_headers } else { &none };
                 let base = &self.served.directory;
                 match static_files::serve_file(method, base, &path, conditions).await {
                     Ok(Some(response)) => response.map(Either::Right),
@@ -447,10 +409,9 @@ impl Http {
             *response.status_mut() = status;
         }
         for (name, value) in &answer.headers {
-            let (Ok(name), Ok(value)) = (
-                HeaderName::try_from(name.as_str()),
-                HeaderValue::from_str(value),
-            ) else {
+            let (Ok(name), Ok(value)) =
+                (HeaderName::try_from(name.as_str()), HeaderValue::from_str(value))
+            else {
                 let message =
                     format!("the header {name:?} is not one HTTP allows; it was left out");
                 self.context.log(LogLevel::Warning, message);
@@ -495,18 +456,12 @@ impl Http {
         }
         let path = path::canonical(request.uri().path()).map_err(|_| Rejection::BadPath)?;
         let routes = self.routes.current();
-        let found = routes
-            .match_websocket(&path)
-            .map_err(|_| Rejection::BadPath)?;
+        let found = routes.match_websocket(&path).map_err(|_| Rejection::BadPath)?;
         let (route, params) = found.ok_or(Rejection::NotFound)?;
         let path = path.into_owned();
         let config = self.context.config();
-        let accept_key = upgrade::check(
-            request.method(),
-            request.version(),
-            request.headers(),
-            config,
-        )?;
+        let accept_key =
+            upgrade::check(request.method(), request.version(), request.headers(), config)?;
         let connections = &self.context.shared.connections;
         let reserved = Reserved(Some(Rc::clone(&self.context)));
         let before = connections.fetch_add(1, Ordering::Relaxed);
@@ -517,38 +472,36 @@ impl Http {
         let head = Head::new(request.headers());
         let upgraded = hyper::upgrade::on(request);
         let http = Rc::clone(self);
+        // From now on, so that a shutdown waits for it.
+        let load = Load::new(&self.context.shared, self.shard);
         tokio::task::spawn_local(async move {
             // An error says that the client hung up before it had our answer.
             let Ok(upgraded) = upgraded.await else { return };
             let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
                 return;
             };
-            let opening = Opening {
-                route,
-                path,
-                params,
-                query,
-                ip,
-                head,
-            };
-            if let Some(connection) = http.open(opening, parts.io.into_inner(), &parts.read_buf) {
+            let opening = Opening { route, path, params, query, ip, head };
+            let stream = parts.io.into_inner();
+            if let Some(connection) = http.open(opening, stream, &parts.read_buf, load) {
                 reserved.keep();
+                if http.is_draining() {
+                    connection.close(close::GOING_AWAY, "the server is shutting down");
+                }
                 connection.run().await;
             }
         });
         Ok(accept_key)
     }
 
-    fn open(&self, opening: Opening, stream: TcpStream, early: &[u8]) -> Option<Rc<Connection>> {
+    fn open(
+        &self,
+        opening: Opening,
+        stream: TcpStream,
+        early: &[u8],
+        load: Load,
+    ) -> Option<Rc<Connection>> {
         let gauge = Arc::new(Gauge::default());
-        let Opening {
-            route,
-            path,
-            params,
-            query,
-            ip,
-            head,
-        } = opening;
+        let Opening { route, path, params, query, ip, head } = opening;
         let connection = self.hub.borrow_mut().add(|handle| {
             // Before the connection sees what the peer sent early: `open` comes first.
             self.context.event(Event::Open(Box::new(Opened {
@@ -563,7 +516,14 @@ impl Http {
                 gauge: Arc::clone(&gauge),
             })));
             let context = Rc::clone(&self.context);
-            Connection::new(handle, route.binary, gauge, stream, early, context)
+            Connection::new(
+                handle,
+                route.binary,
+                gauge,
+                Socket { stream, _load: load },
+                early,
+                context,
+            )
         });
         if connection.is_none() {
             let message = "a shard has no slot left for a connection".to_owned();
@@ -596,22 +556,16 @@ struct BodyError {
 }
 
 impl BodyError {
-    const TOO_LARGE: Self = Self {
-        status: StatusCode::PAYLOAD_TOO_LARGE,
-        message: "the body is over the size limit",
-    };
+    const TOO_LARGE: Self =
+        Self { status: StatusCode::PAYLOAD_TOO_LARGE, message: "the body is over the size limit" };
     const NO_MEMORY: Self = Self {
         status: StatusCode::SERVICE_UNAVAILABLE,
         message: "the server is out of buffer memory",
     };
-    const TOO_SLOW: Self = Self {
-        status: StatusCode::REQUEST_TIMEOUT,
-        message: "the body arrives too slowly",
-    };
-    const BROKEN: Self = Self {
-        status: StatusCode::BAD_REQUEST,
-        message: "the body could not be read",
-    };
+    const TOO_SLOW: Self =
+        Self { status: StatusCode::REQUEST_TIMEOUT, message: "the body arrives too slowly" };
+    const BROKEN: Self =
+        Self { status: StatusCode::BAD_REQUEST, message: "the body could not be read" };
 }
 
 /// A body counted by the meter for as long as it is held.
@@ -667,22 +621,15 @@ fn switching_protocols(accept_key: &str) -> Response<Body> {
 }
 
 fn bad_path(headers: &HeaderMap) -> Response<Body> {
-    error(
-        StatusCode::BAD_REQUEST,
-        "the path has a bad escape",
-        headers,
-    )
+    error(StatusCode::BAD_REQUEST, "the path has a bad escape", headers)
 }
 
 /// An error the engine answers by itself: a page for browsers, JSON for everyone else.
 fn error(status: StatusCode, message: &str, request_headers: &HeaderMap) -> Response<Body> {
     let reason = status.canonical_reason().unwrap_or("Error");
-    let wants_html = request_headers.get(header::ACCEPT).is_some_and(|accept| {
-        accept
-            .as_bytes()
-            .windows(9)
-            .any(|part| part == b"text/html")
-    });
+    let wants_html = request_headers
+        .get(header::ACCEPT)
+        .is_some_and(|accept| accept.as_bytes().windows(9).any(|part| part == b"text/html"));
     if wants_html {
         let message = escape_html(message);
         let page = format!(
@@ -701,9 +648,7 @@ fn error(status: StatusCode, message: &str, request_headers: &HeaderMap) -> Resp
 }
 
 fn escape_html(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 /// The peer's address, or the last one in `X-Forwarded-For` that no trusted proxy added.

@@ -29,11 +29,7 @@ struct Room {
 
 impl Hub {
     pub(crate) fn new(shard: usize) -> Self {
-        Self {
-            shard,
-            members: Slots::new(shard),
-            rooms: HashMap::new(),
-        }
+        Self { shard, members: Slots::new(shard), rooms: HashMap::new() }
     }
 
     /// Registers what `make` makes of its handle; `None` when the shard is full.
@@ -41,17 +37,13 @@ impl Hub {
         &mut self,
         make: impl FnOnce(Handle) -> Rc<Connection>,
     ) -> Option<Rc<Connection>> {
-        let handle = self.members.insert_with(|handle| Member {
-            connection: make(handle),
-            place: None,
-        })?;
+        let handle =
+            self.members.insert_with(|handle| Member { connection: make(handle), place: None })?;
         self.get(handle)
     }
 
     pub(crate) fn get(&self, handle: Handle) -> Option<Rc<Connection>> {
-        self.members
-            .get(handle)
-            .map(|member| Rc::clone(&member.connection))
+        self.members.get(handle).map(|member| Rc::clone(&member.connection))
     }
 
     pub(crate) fn connections(&self) -> impl Iterator<Item = &Rc<Connection>> {
@@ -63,10 +55,7 @@ impl Hub {
             return;
         };
         let id = topic.id;
-        let room = self.rooms.entry(id).or_insert_with(|| Room {
-            topic,
-            connections: Vec::new(),
-        });
+        let room = self.rooms.entry(id).or_insert_with(|| Room { topic, connections: Vec::new() });
         member.place = Some((id, room.connections.len()));
         room.connections.push(Rc::clone(&member.connection));
     }
@@ -91,10 +80,12 @@ impl Hub {
         }
     }
 
-    /// Frees the slot. The connection must have ended.
+    /// Frees the slot; a connection that has not ended by itself is ended.
     pub(crate) fn release(&mut self, handle: Handle) {
         self.leave(handle);
-        self.members.remove(handle);
+        if let Some(member) = self.members.remove(handle) {
+            member.connection.forget();
+        }
     }
 
     /// Puts `chunk` into the outbox of everyone on the topic but `exclude`.

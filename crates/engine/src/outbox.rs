@@ -29,11 +29,7 @@ pub(crate) struct Chunk {
 impl Chunk {
     /// A frame in memory of its own.
     pub(crate) fn control(bytes: Bytes) -> Self {
-        Self {
-            pins: bytes.len(),
-            bytes,
-            frames: 1,
-        }
+        Self { pins: bytes.len(), bytes, frames: 1 }
     }
 }
 
@@ -77,10 +73,7 @@ impl Outbox {
 
     /// Frames queued, a partly written one included.
     pub(crate) fn frames(&self) -> u64 {
-        self.chunks
-            .iter()
-            .map(|chunk| u64::from(chunk.frames))
-            .sum()
+        self.chunks.iter().map(|chunk| u64::from(chunk.frames)).sum()
     }
 
     /// Writes until nothing is left or the socket takes no more. `scratch` is the shard's.
@@ -89,7 +82,7 @@ impl Outbox {
     /// Whatever the socket says, other than that it would block.
     pub(crate) fn flush(
         &mut self,
-        socket: &mut impl Socket,
+        socket: &mut impl Sink,
         scratch: &mut Vec<u8>,
     ) -> io::Result<Flushed> {
         while self.bytes > 0 {
@@ -167,24 +160,17 @@ impl Outbox {
     /// Drops every chunk of which nothing has been written; returns how many frames that were.
     pub(crate) fn drop_unsent(&mut self) -> u64 {
         let keep = usize::from(self.head_written > 0);
-        let dropped = self
-            .chunks
-            .iter()
-            .skip(keep)
-            .map(|chunk| u64::from(chunk.frames))
-            .sum::<u64>();
+        let dropped =
+            self.chunks.iter().skip(keep).map(|chunk| u64::from(chunk.frames)).sum::<u64>();
         self.chunks.truncate(keep);
         self.unpinned = self.unpinned.min(keep);
-        self.bytes = self
-            .chunks
-            .front()
-            .map_or(0, |first| first.bytes.len() - self.head_written);
+        self.bytes = self.chunks.front().map_or(0, |first| first.bytes.len() - self.head_written);
         dropped
     }
 }
 
 /// Where an outbox writes: a non-blocking socket.
-pub(crate) trait Socket {
+pub(crate) trait Sink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
 }
@@ -211,8 +197,7 @@ impl Gauge {
 
     /// The shard has taken `received` of the sent bytes so far and holds `queued` of any kind.
     pub(crate) fn settle(&self, received: u64, queued: usize) {
-        self.settled
-            .store(received.wrapping_sub(queued as u64), Ordering::Release);
+        self.settled.store(received.wrapping_sub(queued as u64), Ordering::Release);
     }
 
     /// Bytes queued and not yet written.
@@ -236,16 +221,11 @@ mod tests {
 
     impl Pipe {
         fn new(room: usize, step: usize) -> Self {
-            Self {
-                taken: Vec::new(),
-                room,
-                step,
-                calls: 0,
-            }
+            Self { taken: Vec::new(), room, step, calls: 0 }
         }
     }
 
-    impl Socket for Pipe {
+    impl Sink for Pipe {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.calls += 1;
             let count = bytes.len().min(self.step).min(self.room);
@@ -258,12 +238,7 @@ mod tests {
         }
 
         fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-            self.write(
-                &slices
-                    .iter()
-                    .flat_map(|slice| slice.iter().copied())
-                    .collect::<Vec<u8>>(),
-            )
+            self.write(&slices.iter().flat_map(|slice| slice.iter().copied()).collect::<Vec<u8>>())
         }
     }
 
@@ -280,13 +255,7 @@ mod tests {
 
     #[test]
     fn every_way_of_writing_keeps_the_order() {
-        for sizes in [
-            &[5][..],
-            &[5, 6, 7],
-            &[20_000, 3, 9_000],
-            &[700; 90],
-            &[1; 200],
-        ] {
+        for sizes in [&[5][..], &[5, 6, 7], &[20_000, 3, 9_000], &[700; 90], &[1; 200]] {
             for step in [1, 4, 1_000, usize::MAX] {
                 let (mut outbox, all) = filled(sizes);
                 let mut pipe = Pipe::new(usize::MAX, step);
@@ -326,11 +295,7 @@ mod tests {
         let mut outbox = Outbox::default();
         for at in [10, 50_000] {
             let bytes = arena.slice(at..at + 10);
-            outbox.push(Chunk {
-                bytes,
-                frames: 1,
-                pins: arena.len(),
-            });
+            outbox.push(Chunk { bytes, frames: 1, pins: arena.len() });
         }
         outbox.unpin();
         assert!(arena.is_unique(), "both small chunks were copied");

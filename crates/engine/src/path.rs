@@ -129,9 +129,7 @@ pub fn decode_segment(segment: &str) -> Result<String, PathError> {
             at += 1;
         }
     }
-    String::from_utf8(out).map_err(|_| PathError::NotUtf8 {
-        segment: quoted(segment),
-    })
+    String::from_utf8(out).map_err(|_| PathError::NotUtf8 { segment: quoted(segment) })
 }
 
 /// Splits the target of a request (`/path?query`) into its path and its raw query.
@@ -158,10 +156,7 @@ fn escape_at(path: &str, at: usize) -> Result<u8, PathError> {
 }
 
 fn upper_hex(value: u8) -> [u8; 2] {
-    [
-        HEX_UPPER[usize::from(value >> 4)],
-        HEX_UPPER[usize::from(value & 15)],
-    ]
+    [HEX_UPPER[usize::from(value >> 4)], HEX_UPPER[usize::from(value & 15)]]
 }
 
 fn push_escaped(out: &mut String, value: u8) {
@@ -221,10 +216,7 @@ mod tests {
             "/caf%C3%A9/%00",
             "/:id/!$&'()*+,;=@~_-.",
         ] {
-            assert!(
-                matches!(canonical(path), Ok(Cow::Borrowed(same)) if same == path),
-                "{path}"
-            );
+            assert!(matches!(canonical(path), Ok(Cow::Borrowed(same)) if same == path), "{path}");
         }
     }
 
@@ -292,13 +284,9 @@ mod tests {
             "the path \"/é/%zz\" has a \"%\" at character 4 that is not followed by two hex digits \
              (a literal percent sign is written \"%25\")"
         );
-        for path in [
-            "/%", "/%4", "/%4g", "/%g4", "/%%41", "/%+1", "/% 1", "/%é", "/a b%", "/100%",
-        ] {
-            assert!(
-                matches!(canonical(path), Err(PathError::BadEscape { .. })),
-                "{path}"
-            );
+        for path in ["/%", "/%4", "/%4g", "/%g4", "/%%41", "/%+1", "/% 1", "/%é", "/a b%", "/100%"]
+        {
+            assert!(matches!(canonical(path), Err(PathError::BadEscape { .. })), "{path}");
         }
     }
 
@@ -307,10 +295,7 @@ mod tests {
         let long = "é".repeat(100_000);
         assert!(canonical(&long).unwrap_err().to_string().len() < 500);
         assert!(
-            canonical(&format!("/{long}%"))
-                .unwrap_err()
-                .to_string()
-                .contains("character 100002")
+            canonical(&format!("/{long}%")).unwrap_err().to_string().contains("character 100002")
         );
     }
 
@@ -327,15 +312,9 @@ mod tests {
     #[test]
     fn a_segment_that_is_no_text_is_an_error() {
         for segment in ["%FF", "a%C3", "%C0%AF", "%ED%A0%80", "%F8%88%80%80%80"] {
-            assert!(
-                matches!(decode_segment(segment), Err(PathError::NotUtf8 { .. })),
-                "{segment}"
-            );
+            assert!(matches!(decode_segment(segment), Err(PathError::NotUtf8 { .. })), "{segment}");
         }
-        assert!(matches!(
-            decode_segment("a%"),
-            Err(PathError::BadEscape { position: 2, .. })
-        ));
+        assert!(matches!(decode_segment("a%"), Err(PathError::BadEscape { position: 2, .. })));
         assert_eq!(
             decode_segment("%ff").unwrap_err().to_string(),
             "the path segment \"%ff\" is not valid UTF-8 once its escapes are decoded"

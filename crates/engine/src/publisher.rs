@@ -109,13 +109,7 @@ impl Publisher {
                 acks: Vec::new(),
             })
             .collect();
-        Self {
-            outgoing,
-            topics,
-            held: HashMap::new(),
-            members,
-            last_topic: 0,
-        }
+        Self { outgoing, topics, held: HashMap::new(), members, last_topic: 0 }
     }
 
     /// Learns of a connection; its `open` is about to be dispatched.
@@ -138,20 +132,12 @@ impl Publisher {
     }
 
     fn member(&self, handle: Handle) -> Option<&Member> {
-        let member = self
-            .members
-            .get(handle.shard())?
-            .get(handle.slot())?
-            .as_ref()?;
+        let member = self.members.get(handle.shard())?.get(handle.slot())?.as_ref()?;
         (member.handle == handle).then_some(member)
     }
 
     fn member_mut(&mut self, handle: Handle) -> Option<&mut Member> {
-        let member = self
-            .members
-            .get_mut(handle.shard())?
-            .get_mut(handle.slot())?
-            .as_mut()?;
+        let member = self.members.get_mut(handle.shard())?.get_mut(handle.slot())?.as_mut()?;
         (member.handle == handle).then_some(member)
     }
 
@@ -175,10 +161,7 @@ impl Publisher {
         topic.add_member(handle.shard());
         self.held
             .entry(id)
-            .or_insert_with(|| Held {
-                topic: Arc::clone(&topic),
-                members: 0,
-            })
+            .or_insert_with(|| Held { topic: Arc::clone(&topic), members: 0 })
             .members += 1;
         self.command(handle.shard(), Command::Join { handle, topic });
         Some(id)
@@ -257,22 +240,14 @@ impl Publisher {
             let (from, to) = outgoing.frame(message);
             gauge.add_sent(u64::from(to - from));
             match outgoing.commands.last_mut() {
-                Some(Command::Send {
-                    handle: same,
-                    start,
-                    end,
-                    frames,
-                }) if *same == handle && joins(*start, *end, from, to) => {
+                Some(Command::Send { handle: same, start, end, frames })
+                    if *same == handle && joins(*start, *end, from, to) =>
+                {
                     *end = to;
                     *frames += 1;
                 }
                 _ => {
-                    let command = Command::Send {
-                        handle,
-                        start: from,
-                        end: to,
-                        frames: 1,
-                    };
+                    let command = Command::Send { handle, start: from, end: to, frames: 1 };
                     outgoing.commands.push(command);
                 }
             }
@@ -307,11 +282,7 @@ impl Publisher {
                 topic.add_in_flight(shard, frame.len());
                 let outgoing = &mut self.outgoing[shard];
                 outgoing.large += frame.len();
-                let command = Command::BroadcastLarge {
-                    topic: topic.id,
-                    exclude,
-                    frame,
-                };
+                let command = Command::BroadcastLarge { topic: topic.id, exclude, frame };
                 outgoing.commands.push(command);
                 self.commit_if_full(shard);
             }
@@ -325,13 +296,9 @@ impl Publisher {
             let (from, to) = outgoing.frame(message);
             topic.add_in_flight(shard, (to - from) as usize);
             match outgoing.commands.last_mut() {
-                Some(Command::Broadcast {
-                    topic: same,
-                    exclude: but,
-                    start,
-                    end,
-                    frames,
-                }) if *same == topic.id && *but == exclude && joins(*start, *end, from, to) => {
+                Some(Command::Broadcast { topic: same, exclude: but, start, end, frames })
+                    if *same == topic.id && *but == exclude && joins(*start, *end, from, to) =>
+                {
                     *end = to;
                     *frames += 1;
                 }
@@ -351,14 +318,7 @@ impl Publisher {
     pub fn close(&mut self, handle: Handle, code: u16, reason: &str) {
         if self.member(handle).is_some() {
             let reason = crate::close::cut_reason(reason).into();
-            self.command(
-                handle.shard(),
-                Command::Close {
-                    handle,
-                    code,
-                    reason,
-                },
-            );
+            self.command(handle.shard(), Command::Close { handle, code, reason });
         }
     }
 
@@ -413,8 +373,7 @@ impl Outgoing {
     /// Frames into the arena; returns the range.
     fn frame(&mut self, message: &impl Source) -> (u32, u32) {
         let from = self.arena.len();
-        self.arena
-            .reserve(message::MAX_HEADER + message.length() + 1);
+        self.arena.reserve(message::MAX_HEADER + message.length() + 1);
         message::put_header(&mut self.arena, message.kind(), message.length());
         message.append(&mut self.arena);
         // The arena is committed at 256 KiB and takes no payload over 16 KiB.

@@ -127,9 +127,7 @@ struct HttpRoute {
 
 impl Default for Router {
     fn default() -> Self {
-        Self {
-            nodes: vec![Node::default()],
-        }
+        Self { nodes: vec![Node::default()] }
     }
 }
 
@@ -151,16 +149,8 @@ impl Router {
         id: RouteId,
     ) -> Option<RouteId> {
         let routes = self.routes_at(&pattern.segments);
-        let route = HttpRoute {
-            method,
-            id,
-            names: pattern.names,
-        };
-        match routes
-            .http
-            .iter_mut()
-            .find(|known| known.method == route.method)
-        {
+        let route = HttpRoute { method, id, names: pattern.names };
+        match routes.http.iter_mut().find(|known| known.method == route.method) {
             Some(known) => Some(std::mem::replace(known, route).id),
             None => {
                 routes.http.push(route);
@@ -181,9 +171,7 @@ impl Router {
             Some((route, names)) => ControlFlow::Break((*route, params(names, captures))),
             None => ControlFlow::Continue(()),
         });
-        found
-            .map(|(route, params)| Ok((route, params?)))
-            .transpose()
+        found.map(|(route, params)| Ok((route, params?))).transpose()
     }
 
     /// Finds the HTTP route of a canonical path.
@@ -199,20 +187,15 @@ impl Router {
         canonical_path: &str,
     ) -> Result<HttpMatch, PathError> {
         let mut allow = BTreeSet::new();
-        let found = self.walk(canonical_path, |routes, captures| {
-            match routes.answer(method) {
-                Some(route) => ControlFlow::Break((route.id, params(&route.names, captures))),
-                None => {
-                    routes.collect_methods(&mut allow);
-                    ControlFlow::Continue(())
-                }
+        let found = self.walk(canonical_path, |routes, captures| match routes.answer(method) {
+            Some(route) => ControlFlow::Break((route.id, params(&route.names, captures))),
+            None => {
+                routes.collect_methods(&mut allow);
+                ControlFlow::Continue(())
             }
         });
         if let Some((id, params)) = found {
-            return Ok(HttpMatch::Found {
-                id,
-                params: params?,
-            });
+            return Ok(HttpMatch::Found { id, params: params? });
         }
         if allow.is_empty() {
             return Ok(HttpMatch::NotFound);
@@ -250,12 +233,8 @@ impl Router {
         mut visit: impl FnMut(&'r Routes, &[Capture<'p>]) -> ControlFlow<T>,
     ) -> Option<T> {
         let tail = canonical_path.strip_prefix('/')?;
-        let mut captures = Captures {
-            all: [Capture::Number(0.0); MAX_PATTERN_SEGMENTS],
-            len: 0,
-        };
-        self.descend(0, Some(tail), &mut captures, &mut visit)
-            .break_value()
+        let mut captures = Captures { all: [Capture::Number(0.0); MAX_PATTERN_SEGMENTS], len: 0 };
+        self.descend(0, Some(tail), &mut captures, &mut visit).break_value()
     }
 
     /// Goes on from `node` with what is left of the path, `None` at its end. As deep as the longest
@@ -378,9 +357,7 @@ fn integer(segment: &str) -> Option<f64> {
     }
     let value: i64 = segment.parse().ok()?;
     // Exact within these bounds.
-    (-MAX_SAFE_INTEGER..=MAX_SAFE_INTEGER)
-        .contains(&value)
-        .then_some(value as f64)
+    (-MAX_SAFE_INTEGER..=MAX_SAFE_INTEGER).contains(&value).then_some(value as f64)
 }
 
 /// The number of a `float` segment.

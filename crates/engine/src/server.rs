@@ -67,13 +67,9 @@ impl Engine {
     pub fn new(config: Config, app: App, doorbell: Box<dyn Fn() + Send + Sync>) -> Self {
         let shards = config.io_threads.clamp(1, MAX_SHARDS);
         let topics = Topics::new(shards);
-        let commands: Vec<_> = (0..shards)
-            .map(|_| Arc::<CommandQueue>::default())
-            .collect();
+        let commands: Vec<_> = (0..shards).map(|_| Arc::<CommandQueue>::default()).collect();
         let templates = Templates::new(
-            &app.templates
-                .clone()
-                .unwrap_or_else(|| app.directory.join("src/templates")),
+            &app.templates.clone().unwrap_or_else(|| app.directory.join("src/templates")),
             &app.package_directory.join("templates"),
             app.development,
         );
@@ -86,19 +82,12 @@ impl Engine {
                 started: Instant::now(),
             },
             static_roots: static_roots(&app, &config),
-            loads: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
             undrained: AtomicUsize::new(shards),
             commands: commands.clone(),
-            shared: Arc::new(Shared::new(config)),
+            shared: Arc::new(Shared::new(config, shards)),
         });
         let publisher = Publisher::new(commands, topics.clone());
-        Self {
-            common,
-            publisher,
-            topics,
-            templates,
-            threads: Vec::new(),
-        }
+        Self { common, publisher, topics, templates, threads: Vec::new() }
     }
 
     /// The limits and timers in force.
@@ -160,10 +149,8 @@ impl Engine {
     /// What the system says of the address or of the threads.
     pub fn listen(&mut self, listener: Option<TcpListener>) -> Result<SocketAddr, ListenError> {
         let config = self.config();
-        let failed = |source| ListenError {
-            address: format!("{}:{}", config.host, config.port),
-            source,
-        };
+        let failed =
+            |source| ListenError { address: format!("{}:{}", config.host, config.port), source };
         if !self.threads.is_empty() {
             return Err(failed(io::Error::other("this engine listens already")));
         }
@@ -192,18 +179,13 @@ impl Engine {
                 })
                 .map_err(failed)?;
             threads.push(thread);
-            let started = is_ready
-                .recv()
-                .unwrap_or_else(|_| Err(io::Error::other("a shard died")));
+            let started = is_ready.recv().unwrap_or_else(|_| Err(io::Error::other("a shard died")));
             if let Err(error) = started {
                 self.threads = threads;
                 self.terminate();
                 let config = self.config();
                 let address = format!("{}:{}", config.host, config.port);
-                return Err(ListenError {
-                    address,
-                    source: error,
-                });
+                return Err(ListenError { address, source: error });
             }
         }
         self.threads = threads;
@@ -250,10 +232,7 @@ fn static_roots(app: &App, config: &Config) -> Vec<PathBuf> {
     }
     match &app.public {
         Some(directory) => roots.push(directory.clone()),
-        None => roots.extend([
-            app.directory.join("public"),
-            app.directory.join("src/public"),
-        ]),
+        None => roots.extend([app.directory.join("public"), app.directory.join("src/public")]),
     }
     roots.push(app.package_directory.join("public"));
     roots
@@ -275,11 +254,7 @@ pub fn bind(host: &str, port: u16) -> io::Result<TcpListener> {
 }
 
 fn bind_address(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // On Unix this only skips the wait after a restart; two listeners still exclude each other.
     // On Windows it would let a second process take the port.
     #[cfg(unix)]

@@ -18,7 +18,7 @@ use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 
 use crate::command::{Command, CommandBatch, CommandQueue};
 use crate::connection::Connection;
-use crate::context::{Context, Shared};
+use crate::context::{Context, Load, Shared};
 use crate::event::{Event, EventQueue, LogLevel};
 use crate::http::{Http, Served, Stage};
 use crate::hub::Hub;
@@ -50,8 +50,6 @@ pub(crate) struct Common {
     pub(crate) static_roots: Vec<std::path::PathBuf>,
     /// The commands of each shard.
     pub(crate) commands: Vec<Arc<CommandQueue>>,
-    /// Open sockets of each shard.
-    pub(crate) loads: Vec<AtomicUsize>,
     /// Shards that have not finished draining.
     pub(crate) undrained: AtomicUsize,
 }
@@ -119,11 +117,7 @@ pub(crate) fn run(
                 main.commands().set_waker(task.waker().clone());
             }
             main.work();
-            if main.terminated.get() {
-                Poll::Ready(())
-            } else {
-                Poll::Pending
-            }
+            if main.terminated.get() { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
     });
@@ -135,10 +129,7 @@ pub(crate) fn run(
 
 impl Shard {
     fn new(index: usize, common: Arc<Common>) -> Rc<Self> {
-        let context = Rc::new(Context::new(
-            Arc::clone(&common.shared),
-            Arc::clone(&common.events),
-        ));
+        let context = Rc::new(Context::new(Arc::clone(&common.shared), Arc::clone(&common.events)));
         let hub = Rc::new(RefCell::new(Hub::new(index)));
         let http = Rc::new(Http::new(
             index,
@@ -169,6 +160,7 @@ impl Shard {
 
     /// Before the thread sleeps: everything gathered is published, and no command waits.
     fn park(&self) {
+        self.flush_slice();
         self.context.publish();
         self.context.say_meter();
         while !self.commands().park() {
@@ -179,7 +171,8 @@ impl Shard {
 
     /// At the end of a task's turn on a busy thread.
     fn turn(&self) {
-        if self.commands().is_pending() {
+        let unwritten = !self.context.dirty.borrow().is_empty();
+        if unwritten || self.commands().is_pending() || self.deadline.get().is_some() {
             self.work();
         }
         self.context.publish_if_due();
@@ -221,22 +214,10 @@ impl Shard {
     fn apply(&self, command: Command, arena: &Bytes) {
         let connection = |handle| self.hub.borrow().get(handle);
         match command {
-            Command::Send {
-                handle,
-                start,
-                end,
-                frames,
-            } => {
+            Command::Send { handle, start, end, frames } => {
                 if let Some(connection) = connection(handle) {
                     let bytes = arena.slice(start as usize..end as usize);
-                    connection.push(
-                        Chunk {
-                            bytes,
-                            frames,
-                            pins: arena.len(),
-                        },
-                        true,
-                    );
+                    connection.push(Chunk { bytes, frames, pins: arena.len() }, true);
                 }
             }
             Command::SendLarge { handle, frame } => {
@@ -244,13 +225,7 @@ impl Shard {
                     connection.push(Chunk::control(frame), true);
                 }
             }
-            Command::Broadcast {
-                topic,
-                exclude,
-                start,
-                end,
-                frames,
-            } => {
+            Command::Broadcast { topic, exclude, start, end, frames } => {
                 let range = start as usize..end as usize;
                 // One copy for the room, rather than one for each member that is slow.
                 let bytes = if arena.len() / PINS_AT_MOST > range.len() {
@@ -258,30 +233,16 @@ impl Shard {
                 } else {
                     arena.slice(range)
                 };
-                let chunk = Chunk {
-                    pins: bytes.len(),
-                    bytes,
-                    frames,
-                };
+                let chunk = Chunk { pins: bytes.len(), bytes, frames };
                 self.hub.borrow().broadcast(topic, &chunk, exclude);
             }
-            Command::BroadcastLarge {
-                topic,
-                exclude,
-                frame,
-            } => {
-                self.hub
-                    .borrow()
-                    .broadcast(topic, &Chunk::control(frame), exclude);
+            Command::BroadcastLarge { topic, exclude, frame } => {
+                self.hub.borrow().broadcast(topic, &Chunk::control(frame), exclude);
             }
             Command::Join { handle, topic } => self.hub.borrow_mut().join(handle, topic),
             Command::Leave { handle } => self.hub.borrow_mut().leave(handle),
             Command::Release { handle } => self.hub.borrow_mut().release(handle),
-            Command::Close {
-                handle,
-                code,
-                reason,
-            } => {
+            Command::Close { handle, code, reason } => {
                 if let Some(connection) = connection(handle) {
                     connection.close(code, &reason);
                 }
@@ -291,12 +252,10 @@ impl Shard {
                 None => self.context.event(Event::Drained { handle }),
             },
             Command::Respond { handle, answer } => self.http.respond(handle, *answer),
-            Command::Adopt { socket, peer } => match TcpStream::from_std(socket) {
-                Ok(stream) => self.adopt(stream, peer),
+            Command::Adopt { socket, peer, load } => match TcpStream::from_std(socket) {
+                Ok(stream) => self.adopt(stream, peer, load),
                 Err(error) => {
-                    self.load().fetch_sub(1, Ordering::Relaxed);
-                    self.context
-                        .log(LogLevel::Warning, format!("{peer}: {error}"));
+                    self.context.log(LogLevel::Warning, format!("{peer}: {error}"));
                 }
             },
             Command::Shutdown { code, reason } => self.shut_down(code, &reason),
@@ -313,16 +272,10 @@ impl Shard {
         }
     }
 
-    fn load(&self) -> &AtomicUsize {
-        &self.common.loads[self.index]
-    }
-
-    /// Serves a socket. Its load was counted when it was given to this shard.
-    fn adopt(&self, stream: TcpStream, peer: SocketAddr) {
+    /// Serves a socket.
+    fn adopt(&self, stream: TcpStream, peer: SocketAddr, load: Load) {
         let http = Rc::clone(&self.http);
         let context = Rc::clone(&self.context);
-        let common = Arc::clone(&self.common);
-        let index = self.index;
         tokio::task::spawn_local(async move {
             let serving = http.serve_socket(stream, peer);
             let mut serving = std::pin::pin!(serving);
@@ -332,7 +285,8 @@ impl Shard {
                 polled
             })
             .await;
-            common.loads[index].fetch_sub(1, Ordering::Relaxed);
+            drop(load);
+            context.turn();
         });
     }
 
@@ -403,18 +357,12 @@ impl Shard {
         if self.drained.get() {
             return;
         }
-        let hub = self.hub.borrow();
-        let open = hub
-            .connections()
-            .filter(|connection| !connection.has_ended());
         if Instant::now() >= deadline {
-            let late: Vec<_> = open.map(Rc::clone).collect();
-            drop(hub);
-            for connection in late {
+            for connection in self.hub.borrow().connections() {
                 connection.terminate();
             }
             self.http.set_stage(Stage::Ending);
-        } else if self.http.sockets() > 0 || open.count() > 0 {
+        } else if self.context.shared.load(self.index) > 0 {
             return;
         }
         self.drained.set(true);
@@ -462,9 +410,7 @@ async fn accept(shard: Rc<Shard>, listener: std::net::TcpListener) {
     let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => {
-            shard
-                .context
-                .log(LogLevel::Error, format!("the listener failed: {error}"));
+            shard.context.log(LogLevel::Error, format!("the listener failed: {error}"));
             return;
         }
     };
@@ -493,26 +439,18 @@ async fn accept(shard: Rc<Shard>, listener: std::net::TcpListener) {
 
 fn place(shard: &Shard, stream: TcpStream, peer: SocketAddr) {
     prepare(&stream, shard.context.config());
-    let loads = &shard.common.loads;
-    let least = (0..loads.len())
-        .min_by_key(|index| loads[*index].load(Ordering::Relaxed))
-        .unwrap_or(shard.index);
-    loads[least].fetch_add(1, Ordering::Relaxed);
+    let load = Load::new(&shard.context.shared, shard.context.shared.least_loaded());
+    let least = load.shard;
     if least == shard.index {
-        shard.adopt(stream, peer);
+        shard.adopt(stream, peer, load);
         return;
     }
     match stream.into_std() {
         Ok(socket) => {
-            let command = Command::Adopt { socket, peer };
+            let command = Command::Adopt { socket, peer, load };
             shard.common.commands[least].push(CommandBatch::one(command));
         }
-        Err(error) => {
-            loads[least].fetch_sub(1, Ordering::Relaxed);
-            shard
-                .context
-                .log(LogLevel::Warning, format!("{peer}: {error}"));
-        }
+        Err(error) => shard.context.log(LogLevel::Warning, format!("{peer}: {error}")),
     }
 }
 

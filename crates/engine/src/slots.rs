@@ -66,11 +66,7 @@ pub(crate) struct Slots<T> {
 
 impl<T> Slots<T> {
     pub(crate) fn new(shard: usize) -> Self {
-        Self {
-            shard,
-            entries: Vec::new(),
-            free: Vec::new(),
-        }
+        Self { shard, entries: Vec::new(), free: Vec::new() }
     }
 
     /// Puts what `make` makes of its handle into a free slot; `None` when there is none.
@@ -78,10 +74,7 @@ impl<T> Slots<T> {
         let slot = match self.free.pop() {
             Some(slot) => slot as usize,
             None if self.entries.len() < MAX_SLOTS => {
-                self.entries.push(Entry {
-                    generation: 0,
-                    value: None,
-                });
+                self.entries.push(Entry { generation: 0, value: None });
                 self.entries.len() - 1
             }
             None => return None,

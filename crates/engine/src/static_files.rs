@@ -145,11 +145,7 @@ fn decode_segment(segment: &str) -> Option<String> {
     let mut escapes = segment.split('%');
     escapes.next();
     let well_formed = |escape: &str| {
-        escape.len() >= 2
-            && escape
-                .bytes()
-                .take(2)
-                .all(|digit| digit.is_ascii_hexdigit())
+        escape.len() >= 2 && escape.bytes().take(2).all(|digit| digit.is_ascii_hexdigit())
     };
     if !escapes.all(well_formed) {
         return None;
@@ -163,9 +159,7 @@ fn decode_segment(segment: &str) -> Option<String> {
 
 /// Whether any name of a relative path begins with a dot.
 fn is_hidden(relative: &Path) -> bool {
-    relative
-        .iter()
-        .any(|name| name.as_encoded_bytes().starts_with(b"."))
+    relative.iter().any(|name| name.as_encoded_bytes().starts_with(b"."))
 }
 
 enum Found {
@@ -212,9 +206,7 @@ fn canonical_inside(root: &Path, relative: &Path) -> io::Result<Option<PathBuf>>
     let Some(path) = canonical(&root.join(relative))? else {
         return Ok(None);
     };
-    let inside = path
-        .strip_prefix(root)
-        .is_ok_and(|inside| !is_hidden(inside));
+    let inside = path.strip_prefix(root).is_ok_and(|inside| !is_hidden(inside));
     Ok(inside.then_some(path))
 }
 
@@ -254,10 +246,7 @@ async fn send(
         Ok(response) => Ok(Some(finish(response.map(|body| body.boxed_unsync())))),
         // Gone since it was found.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(StaticFileError {
-            path: path.to_path_buf(),
-            source,
-        }),
+        Err(source) => Err(StaticFileError { path: path.to_path_buf(), source }),
     }
 }
 
@@ -269,10 +258,7 @@ fn finish(mut response: Response<Body>) -> Response<Body> {
         *content_type = with_charset;
     }
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    headers.insert(
-        header::X_CONTENT_TYPE_OPTIONS,
-        HeaderValue::from_static("nosniff"),
-    );
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
 
@@ -288,9 +274,7 @@ fn with_charset(content_type: &HeaderValue) -> Option<HeaderValue> {
         || name.ends_with("+json")
         || matches!(name, "application/json" | "application/xml");
     let with_charset = format!("{name}; charset=utf-8");
-    HeaderValue::from_str(&with_charset)
-        .ok()
-        .filter(|_| is_text)
+    HeaderValue::from_str(&with_charset).ok().filter(|_| is_text)
 }
 
 /// The way to a folder's own path. `decode` has refused empty segments and backslashes, so it

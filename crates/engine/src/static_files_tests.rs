@@ -14,10 +14,7 @@ impl Site {
     fn new(files: &[(&str, &str)]) -> Site {
         let folder = TempDir::new().expect("a temporary folder");
         let roots = ["first", "second"].map(|name| folder.path().join(name));
-        let site = Site {
-            folder,
-            files: StaticFiles::new(roots.to_vec()),
-        };
+        let site = Site { folder, files: StaticFiles::new(roots.to_vec()) };
         site.write("secret.txt", "secret");
         for (name, text) in files {
             site.write(&format!("first/{name}"), text);
@@ -45,10 +42,7 @@ impl Site {
             .iter()
             .map(|(name, value)| (name.clone(), value.parse().expect("a header value")))
             .collect();
-        self.files
-            .serve(&method, path, &headers)
-            .await
-            .expect("no error")
+        self.files.serve(&method, path, &headers).await.expect("no error")
     }
 
     async fn get(&self, path: &str) -> Option<Response<Body>> {
@@ -61,20 +55,12 @@ impl Site {
 }
 
 async fn text(response: Response<Body>) -> String {
-    let body = response
-        .into_body()
-        .collect()
-        .await
-        .expect("a body")
-        .to_bytes();
+    let body = response.into_body().collect().await.expect("a body").to_bytes();
     String::from_utf8(body.to_vec()).expect("text")
 }
 
 fn header_of(response: &Response<Body>, name: HeaderName) -> &str {
-    response
-        .headers()
-        .get(&name)
-        .map_or("", |value| value.to_str().expect("text"))
+    response.headers().get(&name).map_or("", |value| value.to_str().expect("text"))
 }
 
 #[tokio::test]
@@ -84,10 +70,7 @@ async fn a_file_is_sent_with_its_type_length_and_cache_headers() {
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(header_of(&response, header::CONTENT_LENGTH), "5");
     assert_eq!(header_of(&response, header::CACHE_CONTROL), "no-cache");
-    assert_eq!(
-        header_of(&response, header::X_CONTENT_TYPE_OPTIONS),
-        "nosniff"
-    );
+    assert_eq!(header_of(&response, header::X_CONTENT_TYPE_OPTIONS), "nosniff");
     assert!(header_of(&response, header::ETAG).starts_with('"'));
     assert!(header_of(&response, header::LAST_MODIFIED).ends_with(" GMT"));
     assert_eq!(text(response).await, "<p>é");
@@ -124,10 +107,7 @@ async fn content_types_follow_the_extension_and_text_is_utf_8() {
 #[tokio::test]
 async fn head_sends_the_headers_and_other_methods_nothing() {
     let site = Site::new(&[("a.txt", "12345")]);
-    let response = site
-        .respond(Method::HEAD, "/a.txt", &[])
-        .await
-        .expect("a response");
+    let response = site.respond(Method::HEAD, "/a.txt", &[]).await.expect("a response");
     assert_eq!(header_of(&response, header::CONTENT_LENGTH), "5");
     assert_eq!(text(response).await, "");
     for method in [Method::POST, Method::PUT, Method::DELETE, Method::OPTIONS] {
@@ -148,9 +128,7 @@ async fn a_file_the_browser_has_is_304_until_it_changes() {
         (header::IF_MODIFIED_SINCE, &modified),
     ] {
         for method in [Method::GET, Method::HEAD] {
-            let response = site
-                .respond(method, "/a.txt", &[(name.clone(), value)])
-                .await;
+            let response = site.respond(method, "/a.txt", &[(name.clone(), value)]).await;
             let response = response.expect("a response");
             assert_eq!(response.status(), StatusCode::NOT_MODIFIED, "{name}");
             assert_eq!(header_of(&response, header::ETAG), etag);
@@ -167,9 +145,7 @@ async fn a_file_the_browser_has_is_304_until_it_changes() {
         assert_eq!(response.expect("a response").status(), StatusCode::OK);
     }
     site.write("first/a.txt", "22");
-    let response = site
-        .respond(Method::GET, "/a.txt", &[(header::IF_NONE_MATCH, &etag)])
-        .await;
+    let response = site.respond(Method::GET, "/a.txt", &[(header::IF_NONE_MATCH, &etag)]).await;
     assert_eq!(text(response.expect("a response")).await, "22");
 }
 
@@ -177,43 +153,26 @@ async fn a_file_the_browser_has_is_304_until_it_changes() {
 async fn a_range_is_sent_unless_it_depends_on_a_version() {
     let site = Site::new(&[("a.txt", "12345")]);
     let range = (header::RANGE, "bytes=1-2");
-    let response = site
-        .respond(Method::GET, "/a.txt", std::slice::from_ref(&range))
-        .await;
+    let response = site.respond(Method::GET, "/a.txt", std::slice::from_ref(&range)).await;
     let response = response.expect("a response");
     assert_eq!(response.status(), StatusCode::PARTIAL_CONTENT);
     assert_eq!(header_of(&response, header::CONTENT_RANGE), "bytes 1-2/5");
     assert_eq!(text(response).await, "23");
     let headers = [range, (header::IF_RANGE, "\"old\"")];
-    let response = site
-        .respond(Method::GET, "/a.txt", &headers)
-        .await
-        .expect("a response");
+    let response = site.respond(Method::GET, "/a.txt", &headers).await.expect("a response");
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(text(response).await, "12345");
 }
 
 #[tokio::test]
 async fn a_folder_is_its_index_under_a_trailing_slash() {
-    let site = Site::new(&[
-        ("index.html", "root"),
-        ("a b/index.html", "sub"),
-        ("none/x", ""),
-    ]);
+    let site = Site::new(&[("index.html", "root"), ("a b/index.html", "sub"), ("none/x", "")]);
     assert_eq!(site.text("/").await.as_deref(), Some("root"));
     assert_eq!(site.text("/a%20b/").await.as_deref(), Some("sub"));
     let response = site.get("/a%20b").await.expect("a response");
     assert_eq!(response.status(), StatusCode::TEMPORARY_REDIRECT);
     assert_eq!(header_of(&response, header::LOCATION), "/a%20b/");
-    for path in [
-        "/none",
-        "/none/",
-        "/index.html/",
-        "//",
-        "//a%20b",
-        "/a%20b//",
-        "/%5ca%20b",
-    ] {
+    for path in ["/none", "/none/", "/index.html/", "//", "//a%20b", "/a%20b//", "/%5ca%20b"] {
         assert!(site.get(path).await.is_none(), "{path}");
     }
 }
@@ -221,14 +180,7 @@ async fn a_folder_is_its_index_under_a_trailing_slash() {
 #[tokio::test]
 async fn a_redirect_cannot_lead_to_another_host() {
     let site = Site::new(&[("evil/index.html", "x"), ("evil.example/index.html", "x")]);
-    for path in [
-        "//evil",
-        "//evil.example",
-        "/%2fevil",
-        "/\\evil",
-        "/%5cevil",
-        "///evil",
-    ] {
+    for path in ["//evil", "//evil.example", "/%2fevil", "/\\evil", "/%5cevil", "///evil"] {
         assert!(site.get(path).await.is_none(), "{path}");
     }
 }
@@ -282,29 +234,14 @@ async fn no_spelling_of_a_path_leads_out_of_the_root() {
     assert!(site.get(&long).await.is_none());
     assert_eq!(site.text("/a/b.txt").await.as_deref(), Some("x"));
     site.write("first/100%.txt", "decoded once");
-    assert_eq!(
-        site.text("/100%25.txt").await.as_deref(),
-        Some("decoded once")
-    );
+    assert_eq!(site.text("/100%25.txt").await.as_deref(), Some("decoded once"));
     assert!(site.get("/100%2525.txt").await.is_none());
 }
 
 #[tokio::test]
 async fn names_that_begin_with_a_dot_are_not_served() {
-    let site = Site::new(&[
-        (".env", "x"),
-        (".git/config", "x"),
-        ("a/.b/c.txt", "x"),
-        ("..x", "x"),
-    ]);
-    for path in [
-        "/.env",
-        "/%2eenv",
-        "/.git/config",
-        "/a/.b/c.txt",
-        "/..x",
-        "/.",
-    ] {
+    let site = Site::new(&[(".env", "x"), (".git/config", "x"), ("a/.b/c.txt", "x"), ("..x", "x")]);
+    for path in ["/.env", "/%2eenv", "/.git/config", "/a/.b/c.txt", "/..x", "/."] {
         assert!(site.get(path).await.is_none(), "{path}");
     }
 }
@@ -359,9 +296,7 @@ async fn what_is_not_a_regular_file_is_not_opened() {
 
     let site = Site::new(&[("a.txt", "x")]);
     let _socket = std::os::unix::net::UnixListener::bind(site.path("first/socket")).expect("bound");
-    let status = std::process::Command::new("mkfifo")
-        .arg(site.path("first/pipe"))
-        .status();
+    let status = std::process::Command::new("mkfifo").arg(site.path("first/pipe")).status();
     assert!(status.expect("mkfifo runs").success());
     for path in ["/pipe", "/socket"] {
         let response = tokio::time::timeout(Duration::from_secs(5), site.get(path)).await;
@@ -375,15 +310,9 @@ async fn what_the_system_refuses_is_an_error_that_names_the_file() {
     // A loop of links is refused for every user; permissions would not stop root.
     let site = Site::new(&[("a.txt", "x")]);
     std::os::unix::fs::symlink("loop", site.path("first/loop")).expect("linked");
-    let result = site
-        .files
-        .serve(&Method::GET, "/loop", &HeaderMap::new())
-        .await;
+    let result = site.files.serve(&Method::GET, "/loop", &HeaderMap::new()).await;
     let message = result.expect_err("an error").to_string();
-    let expected = format!(
-        "the file {} cannot be served: ",
-        site.path("first/loop").display()
-    );
+    let expected = format!("the file {} cannot be served: ", site.path("first/loop").display());
     assert!(message.starts_with(&expected), "{message}");
 }
 
@@ -399,20 +328,8 @@ async fn serve_file_stays_in_its_folder() {
     for path in ["a/b.txt", "./a/b.txt", "a//b.txt"] {
         assert_eq!(file(&site, path).await.as_deref(), Some("x"), "{path}");
     }
-    assert_eq!(
-        file(&site, site.path("first/a/b.txt")).await.as_deref(),
-        Some("x")
-    );
-    for path in [
-        "",
-        ".",
-        "a",
-        "../secret.txt",
-        "a/../../secret.txt",
-        ".env",
-        "a/../.env",
-        "b\0",
-    ] {
+    assert_eq!(file(&site, site.path("first/a/b.txt")).await.as_deref(), Some("x"));
+    for path in ["", ".", "a", "../secret.txt", "a/../../secret.txt", ".env", "a/../.env", "b\0"] {
         assert_eq!(file(&site, path).await, None, "{path}");
     }
     assert_eq!(file(&site, site.path("secret.txt")).await, None);

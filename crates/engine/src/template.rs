@@ -92,12 +92,7 @@ impl Templates {
         // the whole source at every undefined value.
         environment.set_debug(false);
         template_filters::register(&mut environment);
-        Templates {
-            environment,
-            roots,
-            development,
-            max_page_size: MAX_PAGE_SIZE,
-        }
+        Templates { environment, roots, development, max_page_size: MAX_PAGE_SIZE }
     }
 
     /// Renders the template `name`, a path relative to the templates folder with `/` between its
@@ -128,10 +123,7 @@ impl Templates {
         let template = innermost.name().unwrap_or(name).to_owned();
         let line = innermost.line();
         let problem = if overflowed {
-            format!(
-                "the page is larger than {} MiB",
-                self.max_page_size / 1024 / 1024
-            )
+            format!("the page is larger than {} MiB", self.max_page_size / 1024 / 1024)
         } else {
             match innermost.kind() {
                 ErrorKind::TemplateNotFound => self.explain_missing(innermost),
@@ -145,26 +137,16 @@ impl Templates {
             Some(line) => format!("template {template:?} line {line}"),
             None => format!("template {template:?}"),
         };
-        TemplateError {
-            message: format!("{place}: {problem}"),
-            template,
-            line,
-        }
+        TemplateError { message: format!("{place}: {problem}"), template, line }
     }
 
     fn explain_missing(&self, error: &minijinja::Error) -> String {
         let [app, fallback] = &self.roots;
         let what = match error.name() {
             None => "not found",
-            Some(_) => error
-                .detail()
-                .unwrap_or("a template it needs was not found"),
+            Some(_) => error.detail().unwrap_or("a template it needs was not found"),
         };
-        format!(
-            "{what} (looked in {} and {})",
-            app.display(),
-            fallback.display()
-        )
+        format!("{what} (looked in {} and {})", app.display(), fallback.display())
     }
 }
 
@@ -174,10 +156,7 @@ fn render_with(
     data: minijinja::Value,
     writer: &mut PageWriter,
 ) -> Result<(), minijinja::Error> {
-    environment
-        .get_template(name)?
-        .render_captured_to(data, writer)
-        .map(|_| ())
+    environment.get_template(name)?.render_captured_to(data, writer).map(|_| ())
 }
 
 /// The error at the bottom of the wrappers that includes and blocks put around it.
@@ -219,9 +198,7 @@ fn explain_mistake(error: &minijinja::Error) -> String {
 fn load(roots: &[PathBuf], name: &str) -> Result<Option<String>, minijinja::Error> {
     let refuse = |problem: String| minijinja::Error::new(ErrorKind::InvalidOperation, problem);
     if let Some(problem) = problem_with_name(name) {
-        return Err(refuse(format!(
-            "the template name {name:?} is not accepted: {problem}"
-        )));
+        return Err(refuse(format!("the template name {name:?} is not accepted: {problem}")));
     }
     for root in roots {
         let file = find(root, name).and_then(|path| path.map(|path| read(&path)).transpose());
@@ -230,10 +207,7 @@ fn load(roots: &[PathBuf], name: &str) -> Result<Option<String>, minijinja::Erro
             Ok(None) => {}
             Err(error) => {
                 let path = root.join(name);
-                return Err(refuse(format!(
-                    "{} cannot be read: {error}",
-                    path.display()
-                )));
+                return Err(refuse(format!("{} cannot be read: {error}", path.display())));
             }
         }
     }
@@ -264,10 +238,7 @@ fn find(root: &Path, name: &str) -> io::Result<Option<PathBuf>> {
     let canonical = |path: &Path| match path.canonicalize() {
         Ok(path) => Ok(Some(path)),
         Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-            ) =>
+            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
         {
             Ok(None)
         }
@@ -280,9 +251,7 @@ fn find(root: &Path, name: &str) -> io::Result<Option<PathBuf>> {
         return Ok(None);
     };
     if !path.starts_with(&root) {
-        return Err(io::Error::other(
-            "it is a link that leads out of the templates folder",
-        ));
+        return Err(io::Error::other("it is a link that leads out of the templates folder"));
     }
     // Also keeps a named pipe from being opened, which would wait for a writer.
     if !path.metadata()?.is_file() {
@@ -293,9 +262,7 @@ fn find(root: &Path, name: &str) -> io::Result<Option<PathBuf>> {
 
 fn read(path: &Path) -> io::Result<String> {
     let mut source = Vec::new();
-    File::open(path)?
-        .take(MAX_TEMPLATE_SIZE + 1)
-        .read_to_end(&mut source)?;
+    File::open(path)?.take(MAX_TEMPLATE_SIZE + 1).read_to_end(&mut source)?;
     if source.len() as u64 > MAX_TEMPLATE_SIZE {
         let limit = MAX_TEMPLATE_SIZE / 1024 / 1024;
         return Err(io::Error::other(format!("it is larger than {limit} MiB")));
@@ -303,14 +270,9 @@ fn read(path: &Path) -> io::Result<String> {
     let source = String::from_utf8(source).map_err(|_| io::Error::other("it is not UTF-8 text"))?;
     if let Some(c) = source.chars().find(|&c| template_escape::is_reserved(c)) {
         let code = c as u32;
-        return Err(io::Error::other(format!(
-            "it contains the noncharacter U+{code:04X}"
-        )));
+        return Err(io::Error::other(format!("it contains the noncharacter U+{code:04X}")));
     }
-    Ok(source
-        .strip_prefix('\u{feff}')
-        .map(str::to_owned)
-        .unwrap_or(source))
+    Ok(source.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(source))
 }
 
 #[cfg(test)]

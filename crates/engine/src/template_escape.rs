@@ -21,9 +21,8 @@ use minijinja::value::{Value, ValueKind};
 use crate::html_context::HtmlContext;
 
 /// The marked characters beyond U+0000–U+001F, in the order of their stand-ins.
-const MARKED: [char; 12] = [
-    '\u{7f}', '"', '$', '&', '\'', '<', '>', '\\', '`', '\u{2028}', '\u{2029}', '\u{85}',
-];
+const MARKED: [char; 12] =
+    ['\u{7f}', '"', '$', '&', '\'', '<', '>', '\\', '`', '\u{2028}', '\u{2029}', '\u{85}'];
 
 /// The `index`th of the 66 noncharacters: U+FDD0–U+FDEF, then the last two of each plane.
 fn noncharacter(index: u32) -> char {
@@ -202,12 +201,7 @@ pub(crate) struct PageWriter {
 impl PageWriter {
     /// A writer of pages of up to `limit` bytes.
     pub(crate) fn new(limit: usize) -> PageWriter {
-        PageWriter {
-            page: String::new(),
-            context: HtmlContext::new(),
-            limit,
-            overflowed: false,
-        }
+        PageWriter { page: String::new(), context: HtmlContext::new(), limit, overflowed: false }
     }
 
     /// The page written.
@@ -298,10 +292,7 @@ mod tests {
         for part in ["<p>", &value, "</p><script>'", &value, "'</script>", &value] {
             writer.write_all(part.as_bytes()).expect("written");
         }
-        assert_eq!(
-            writer.into_page(),
-            r"<p>&lt;\</p><script>'\u003c\u005c'</script>&lt;\"
-        );
+        assert_eq!(writer.into_page(), r"<p>&lt;\</p><script>'\u003c\u005c'</script>&lt;\");
     }
 
     #[test]
@@ -320,10 +311,7 @@ mod tests {
         assert!(writer.overflowed);
         let mut writer = PageWriter::new(4);
         let value = marked(&Value::from("&"));
-        assert!(
-            writer.write_all(value.as_bytes()).is_err(),
-            "what is counted is the entity"
-        );
+        assert!(writer.write_all(value.as_bytes()).is_err(), "what is counted is the entity");
         assert!(writer.overflowed);
     }
 }

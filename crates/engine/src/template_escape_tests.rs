@@ -24,12 +24,8 @@ const HOSTILE: [&str; 16] = [
 
 /// What is between the first `start` and the next `end`.
 fn between<'a>(page: &'a str, start: &str, end: &str) -> &'a str {
-    let (_, rest) = page
-        .split_once(start)
-        .unwrap_or_else(|| panic!("no {start} in {page}"));
-    rest.split_once(end)
-        .unwrap_or_else(|| panic!("no {end} in {page}"))
-        .0
+    let (_, rest) = page.split_once(start).unwrap_or_else(|| panic!("no {start} in {page}"));
+    rest.split_once(end).unwrap_or_else(|| panic!("no {end} in {page}")).0
 }
 
 /// What a browser shows for HTML text or an attribute value.
@@ -50,10 +46,7 @@ fn js_decoded(literal: &str) -> String {
     let mut characters = literal.chars();
     while let Some(c) = characters.next() {
         assert!(
-            !matches!(
-                c,
-                '"' | '\'' | '`' | '$' | '<' | '>' | '&' | '\u{2028}' | '\u{2029}'
-            ),
+            !matches!(c, '"' | '\'' | '`' | '$' | '<' | '>' | '&' | '\u{2028}' | '\u{2029}'),
             "{c:?} is bare in {literal:?}"
         );
         assert!(!c.is_ascii_control(), "{c:?} is bare in {literal:?}");
@@ -81,24 +74,9 @@ fn arrives(files: &[(&str, &str)], start: &str, end: &str, decode: fn(&str) -> S
 
 #[test]
 fn a_value_arrives_as_itself_in_html_text_and_attributes() {
-    arrives(
-        &[("page.html", "<p>{{ x }}</p>")],
-        "<p>",
-        "</p>",
-        html_decoded,
-    );
-    arrives(
-        &[("page.html", "<a title=\"{{ x }}\">")],
-        "title=\"",
-        "\">",
-        html_decoded,
-    );
-    arrives(
-        &[("page.html", "<a title='{{ x }}'>")],
-        "title='",
-        "'>",
-        html_decoded,
-    );
+    arrives(&[("page.html", "<p>{{ x }}</p>")], "<p>", "</p>", html_decoded);
+    arrives(&[("page.html", "<a title=\"{{ x }}\">")], "title=\"", "\">", html_decoded);
+    arrives(&[("page.html", "<a title='{{ x }}'>")], "title='", "'>", html_decoded);
     arrives(&[("page.html", "[{{ x|e }}]")], "[", "]", html_decoded);
 }
 
@@ -147,37 +125,22 @@ fn the_place_counts_for_blocks_includes_macros_and_captures() {
     arrives(
         &[
             base,
-            (
-                "page.html",
-                "{% extends 'base.html' %}{% block js %}x = '{{ x }}';{% endblock %}",
-            ),
+            ("page.html", "{% extends 'base.html' %}{% block js %}x = '{{ x }}';{% endblock %}"),
         ],
         "x = '",
         "';",
         js_decoded,
     );
     arrives(
-        &[
-            base,
-            (
-                "page.html",
-                "{% extends 'base.html' %}{% block head %}{{ x }}{% endblock %}",
-            ),
-        ],
+        &[base, ("page.html", "{% extends 'base.html' %}{% block head %}{{ x }}{% endblock %}")],
         "<h1>",
         "</h1>",
         html_decoded,
     );
     arrives(
         &[
-            (
-                "base.html",
-                "<script>{% block js %}x = '{{ x }}';{% endblock %}</script>",
-            ),
-            (
-                "page.html",
-                "{% extends 'base.html' %}{% block js %}{{ super() }}{% endblock %}",
-            ),
+            ("base.html", "<script>{% block js %}x = '{{ x }}';{% endblock %}</script>"),
+            ("page.html", "{% extends 'base.html' %}{% block js %}{{ super() }}{% endblock %}"),
         ],
         "x = '",
         "';",
@@ -185,10 +148,7 @@ fn the_place_counts_for_blocks_includes_macros_and_captures() {
     );
     let part = ("part.txt", "'{{ x }}';");
     arrives(
-        &[
-            part,
-            ("page.html", "<script>x = {% include 'part.txt' %}</script>"),
-        ],
+        &[part, ("page.html", "<script>x = {% include 'part.txt' %}</script>")],
         "x = '",
         "';",
         js_decoded,
@@ -205,12 +165,7 @@ fn the_place_counts_for_blocks_includes_macros_and_captures() {
     }
     let macro_file = ("m.html", "{% macro m(v) %}'{{ v }}';{% endmacro %}");
     let page = "{% from 'm.html' import m %}<script>x = {{ m(x) }}</script>";
-    arrives(
-        &[macro_file, ("page.html", page)],
-        "x = '",
-        "';",
-        js_decoded,
-    );
+    arrives(&[macro_file, ("page.html", page)], "x = '", "';", js_decoded);
 }
 
 #[test]
@@ -234,19 +189,10 @@ fn markup_captured_and_given_to_a_script_as_json_is_still_escaped() {
 #[test]
 fn safe_values_and_json_pass() {
     let data = json!({"x": "<b>'\"&</b>", "o": {"a": ["</script>", 1, null, true, "\u{2028}"]}});
+    assert_eq!(page("{{ x|safe }}{{ x|raw }}", data.clone()), "<b>'\"&</b><b>'\"&</b>");
+    assert_eq!(page("<script>{{ x|safe }}</script>", data.clone()), "<script><b>'\"&</b></script>");
     assert_eq!(
-        page("{{ x|safe }}{{ x|raw }}", data.clone()),
-        "<b>'\"&</b><b>'\"&</b>"
-    );
-    assert_eq!(
-        page("<script>{{ x|safe }}</script>", data.clone()),
-        "<script><b>'\"&</b></script>"
-    );
-    assert_eq!(
-        page(
-            "{% autoescape false %}{{ x }}{% endautoescape %}",
-            data.clone()
-        ),
+        page("{% autoescape false %}{{ x }}{% endautoescape %}", data.clone()),
         "<b>'\"&</b>"
     );
     for filter in ["tojson", "to_json", "json_encode", "tojson(true)"] {
@@ -264,16 +210,10 @@ fn a_list_where_a_string_was_expected_cannot_leave_its_quotes() {
     let data = json!({"x": ["\"];alert(1)//", {"k": "</script>"}]});
     let script = page("<script>x = \"{{ x }}\";</script>", data.clone());
     let text = js_decoded(between(&script, "x = \"", "\";"));
-    assert_eq!(
-        serde_json::from_str::<serde_json::Value>(&text).expect("JSON"),
-        data["x"]
-    );
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&text).expect("JSON"), data["x"]);
     let html = page("<p>{{ x }}</p>", data.clone());
     let text = html_decoded(between(&html, "<p>", "</p>"));
-    assert_eq!(
-        serde_json::from_str::<serde_json::Value>(&text).expect("JSON"),
-        data["x"]
-    );
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&text).expect("JSON"), data["x"]);
 }
 
 #[test]

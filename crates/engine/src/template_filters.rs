@@ -31,9 +31,7 @@ fn escape(value: &Value) -> Value {
 /// `|tojson(indent)`: JSON that is safe in a script, in HTML text and in a single-quoted attribute.
 fn to_json(value: &Value, indent: Option<Value>, options: Kwargs) -> Result<Value, Error> {
     let json = minijinja::filters::tojson(value, indent, options)?;
-    Ok(Value::from_safe_string(json_with_entities(
-        json.as_str().unwrap_or_default(),
-    )))
+    Ok(Value::from_safe_string(json_with_entities(json.as_str().unwrap_or_default())))
 }
 
 /// `|urlencode`: percent-encoding of the characters a marked text stands for.
@@ -77,10 +75,7 @@ fn number_format(
         None => f64::try_from(value.clone()).ok(),
     };
     let number = number.filter(|number| number.is_finite()).ok_or_else(|| {
-        let problem = format!(
-            "number_format takes a number, not {} {value:?}",
-            value.kind()
-        );
+        let problem = format!("number_format takes a number, not {} {value:?}", value.kind());
         Error::new(ErrorKind::InvalidOperation, problem)
     })?;
     let decimals = decimals.unwrap_or(0).min(MAX_DECIMALS);
@@ -113,9 +108,7 @@ fn truncate(value: &Value, length: Option<usize>, end: Option<&str>) -> Value {
         return Value::from("");
     }
     let length = length.unwrap_or(255);
-    let text = value
-        .as_str()
-        .map_or_else(|| value.to_string(), str::to_owned);
+    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     match text.char_indices().nth(length) {
         None => value.clone(),
         Some((cut, _)) => Value::from(text[..cut].trim_end().to_owned() + end.unwrap_or("...")),

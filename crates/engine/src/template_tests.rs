@@ -35,9 +35,7 @@ impl App {
     }
 
     fn render(&self, name: &str, data: serde_json::Value) -> String {
-        self.templates
-            .render(name, data)
-            .unwrap_or_else(|error| panic!("{error}"))
+        self.templates.render(name, data).unwrap_or_else(|error| panic!("{error}"))
     }
 
     fn error(&self, name: &str) -> TemplateError {
@@ -86,31 +84,20 @@ fn the_extra_filters_do_what_their_names_say() {
         ("{{ l|truncate(19) }}", "four words are here"),
         ("{{ nothing|truncate(3) }}", ""),
         ("{{ '<b>x</b>'|safe|truncate(4) }}", "&lt;b&gt;x..."),
-        (
-            "{{ 'a&b/ü'|urlencode }} {{ 'a&b'|e|urlencode }}",
-            "a%26b/%C3%BC a%26b",
-        ),
+        ("{{ 'a&b/ü'|urlencode }} {{ 'a&b'|e|urlencode }}", "a%26b/%C3%BC a%26b"),
     ] {
         assert_eq!(page(source, data.clone()), expected, "{source}");
     }
     let app = App::new(&[("page.html", "{{ 'abc'|number_format }}")]);
     let message = app.error("page.html").to_string();
-    assert!(
-        message.contains("number_format takes a number, not string 'abc'"),
-        "{message}"
-    );
+    assert!(message.contains("number_format takes a number, not string 'abc'"), "{message}");
 }
 
 #[test]
 fn the_apps_own_file_wins_over_the_packages() {
-    let app = App::new(&[(
-        "page.html",
-        "{% extends 'base.html' %}{% block content %}hi{% endblock %}",
-    )]);
-    app.write(
-        "package/base.html",
-        "package {% block content %}{% endblock %}",
-    );
+    let app =
+        App::new(&[("page.html", "{% extends 'base.html' %}{% block content %}hi{% endblock %}")]);
+    app.write("package/base.html", "package {% block content %}{% endblock %}");
     assert_eq!(app.render("page.html", json!({})), "package hi");
     let app = App::new(&[("base.html", "app")]);
     app.write("package/base.html", "package");
@@ -126,9 +113,7 @@ fn the_packaged_base_takes_a_page_in_its_blocks() {
         {% block scripts %}<script>x = '{{ x }}'</script>{% endblock %}";
     std::fs::write(app.path().join("page.html"), source).expect("written");
     let templates = Templates::new(app.path(), &package, false);
-    let page = templates
-        .render("page.html", json!({"x": "R&D"}))
-        .expect("a page");
+    let page = templates.render("page.html", json!({"x": "R&D"})).expect("a page");
     let mut rest = page.as_str();
     for part in [
         "<!DOCTYPE html>",
@@ -143,9 +128,7 @@ fn the_packaged_base_takes_a_page_in_its_blocks() {
         "<script>x = 'R\\u0026D'</script>",
         "</html>",
     ] {
-        let at = rest
-            .find(part)
-            .unwrap_or_else(|| panic!("no {part} in its place in {page}"));
+        let at = rest.find(part).unwrap_or_else(|| panic!("no {part} in its place in {page}"));
         rest = &rest[at + part.len()..];
     }
 }
@@ -195,12 +178,7 @@ fn an_error_names_the_template_and_the_line() {
     ]);
     for (name, template, line, words) in [
         ("filter.html", "filter.html", 3, "unknown filter \"nope\""),
-        (
-            "function.html",
-            "function.html",
-            2,
-            "unknown function \"nope\"",
-        ),
+        ("function.html", "function.html", 2, "unknown function \"nope\""),
         ("syntax.html", "syntax.html", 3, "syntax error"),
         ("open.html", "open.html", 2, "syntax error"),
         ("runtime.html", "runtime.html", 2, "+"),
@@ -211,15 +189,8 @@ fn an_error_names_the_template_and_the_line() {
     ] {
         let error = app.error(name);
         let message = error.to_string();
-        assert_eq!(
-            (error.template(), error.line()),
-            (template, Some(line)),
-            "{message}"
-        );
-        assert!(
-            message.starts_with(&format!("template {template:?} line {line}: ")),
-            "{message}"
-        );
+        assert_eq!((error.template(), error.line()), (template, Some(line)), "{message}");
+        assert!(message.starts_with(&format!("template {template:?} line {line}: ")), "{message}");
         assert!(message.contains(words), "{message}");
     }
     assert_eq!(
@@ -238,26 +209,16 @@ fn a_missing_template_says_where_it_was_looked_for() {
         folder.join("package").display()
     );
     let message = app.error("nowhere.html").to_string();
-    assert_eq!(
-        message,
-        format!("template \"nowhere.html\": not found {looked}")
-    );
+    assert_eq!(message, format!("template \"nowhere.html\": not found {looked}"));
     let message = app.error("page.html").to_string();
-    assert!(
-        message.contains("'nowhere.html'") && message.ends_with(&looked),
-        "{message}"
-    );
+    assert!(message.contains("'nowhere.html'") && message.ends_with(&looked), "{message}");
     let app = App::new(&[("page.html", "[{% include 'nowhere.html' ignore missing %}]")]);
     assert_eq!(app.render("page.html", json!({})), "[]");
 }
 
 #[test]
 fn a_name_cannot_leave_the_templates_folder() {
-    let app = App::new(&[
-        ("page.html", "x"),
-        ("sub/.hidden/a.html", "x"),
-        (".env", "x"),
-    ]);
+    let app = App::new(&[("page.html", "x"), ("sub/.hidden/a.html", "x"), (".env", "x")]);
     app.write("secret.html", "secret");
     let absolute = app.folder.path().join("secret.html").display().to_string();
     for name in [
@@ -278,10 +239,7 @@ fn a_name_cannot_leave_the_templates_folder() {
         let message = app.error(name).to_string();
         assert!(message.contains("is not accepted"), "{name:?}: {message}");
     }
-    app.write(
-        "app/include.html",
-        "{% include ['../secret.html', 'page.html'] ignore missing %}",
-    );
+    app.write("app/include.html", "{% include ['../secret.html', 'page.html'] ignore missing %}");
     let error = app.error("include.html");
     assert_eq!((error.template(), error.line()), ("include.html", Some(1)));
 }
@@ -299,10 +257,7 @@ fn a_link_out_of_the_templates_folder_is_refused_and_one_inside_serves() {
     symlink("page.html", root.join("app/alias.html")).expect("linked");
     for name in ["file.html", "folder/secret.html"] {
         let message = app.error(name).to_string();
-        assert!(
-            message.contains("leads out of the templates folder"),
-            "{message}"
-        );
+        assert!(message.contains("leads out of the templates folder"), "{message}");
     }
     assert_eq!(app.render("alias.html", json!({})), "inside");
 }
@@ -325,10 +280,7 @@ fn what_cannot_be_read_as_a_template_says_why() {
         ("large.html", "it is larger than 4 MiB"),
     ] {
         let message = app.error(name).to_string();
-        assert!(
-            message.contains(words) && message.contains(name),
-            "{message}"
-        );
+        assert!(message.contains(words) && message.contains(name), "{message}");
     }
     assert_eq!(app.render("bom.html", json!({})), "x");
 }
@@ -338,10 +290,7 @@ fn a_template_that_needs_itself_is_an_error() {
     let app = App::new(&[
         ("include.html", "{% include 'include.html' %}"),
         ("extends.html", "{% extends 'extends.html' %}"),
-        (
-            "macro.html",
-            "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
-        ),
+        ("macro.html", "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}"),
         ("a.html", "{% extends 'b.html' %}"),
         ("b.html", "{% extends 'a.html' %}"),
     ]);
@@ -359,10 +308,7 @@ fn work_and_output_are_bounded() {
             "loops.html",
             "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
         ),
-        (
-            "large.html",
-            "{% for i in range(5) %}{{ 'x' * 300000 }}{% endfor %}",
-        ),
+        ("large.html", "{% for i in range(5) %}{{ 'x' * 300000 }}{% endfor %}"),
         (
             "capture.html",
             "{% set s %}{% for i in range(9999) %}{{ 'x' * 1000 }}{% endfor %}{% endset %}",

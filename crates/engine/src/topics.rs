@@ -28,10 +28,7 @@ struct PerShard {
 impl Topic {
     /// Connections on this path, in this process.
     pub fn count(&self) -> u32 {
-        self.shards
-            .iter()
-            .map(|shard| shard.members.load(Ordering::Relaxed))
-            .sum()
+        self.shards.iter().map(|shard| shard.members.load(Ordering::Relaxed)).sum()
     }
 
     /// Connections on this path that `shard` owns.
@@ -53,15 +50,11 @@ impl Topic {
     }
 
     pub(crate) fn add_in_flight(&self, shard: usize, bytes: usize) {
-        self.shards[shard]
-            .in_flight
-            .fetch_add(bytes as u64, Ordering::Relaxed);
+        self.shards[shard].in_flight.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     pub(crate) fn landed(&self, shard: usize, bytes: usize) {
-        self.shards[shard]
-            .in_flight
-            .fetch_sub(bytes as u64, Ordering::Release);
+        self.shards[shard].in_flight.fetch_sub(bytes as u64, Ordering::Release);
     }
 }
 
@@ -74,27 +67,18 @@ pub struct Topics {
 
 impl Topics {
     pub(crate) fn new(shards: usize) -> Self {
-        Self {
-            by_path: Arc::default(),
-            shards,
-        }
+        Self { by_path: Arc::default(), shards }
     }
 
     /// The topic of a canonical path, if anyone is on it.
     pub fn get(&self, path: &str) -> Option<Arc<Topic>> {
         // The guard ends with this statement: none is ever held across a callback or an await.
-        self.by_path
-            .get(path)
-            .map(|entry| Arc::clone(entry.value()))
+        self.by_path.get(path).map(|entry| Arc::clone(entry.value()))
     }
 
     pub(crate) fn insert(&self, path: Arc<str>, id: u64) -> Arc<Topic> {
         let shards = (0..self.shards).map(|_| PerShard::default()).collect();
-        let topic = Arc::new(Topic {
-            id,
-            path: Arc::clone(&path),
-            shards,
-        });
+        let topic = Arc::new(Topic { id, path: Arc::clone(&path), shards });
         self.by_path.insert(path, Arc::clone(&topic));
         topic
     }

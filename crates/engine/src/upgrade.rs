@@ -103,12 +103,8 @@ pub(crate) fn check(
 
 fn origin_allowed(headers: &HeaderMap, config: &Config) -> bool {
     // A missing Origin is refused too: only pages have one, and only pages are meant.
-    only(headers, &ORIGIN).is_some_and(|origin| {
-        config
-            .allowed_origins
-            .iter()
-            .any(|one| one.as_bytes() == origin)
-    })
+    only(headers, &ORIGIN)
+        .is_some_and(|origin| config.allowed_origins.iter().any(|one| one.as_bytes() == origin))
 }
 
 /// Whether a header that is a comma-separated list of tokens has `token`, in any case.
@@ -134,9 +130,7 @@ fn is_key(key: &[u8]) -> bool {
         return false;
     };
     digits.len() == 22
-        && digits
-            .iter()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'))
+        && digits.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'))
 }
 
 #[cfg(test)]
@@ -185,48 +179,24 @@ mod tests {
     #[test]
     fn each_flaw_has_its_rejection() {
         assert_eq!(with("host", ""), Err(Rejection::HostMissing));
-        assert_eq!(
-            with("connection", "notupgrade"),
-            Err(Rejection::ConnectionNotUpgrade)
-        );
-        assert_eq!(
-            with("sec-websocket-version", "8"),
-            Err(Rejection::UnsupportedVersion)
-        );
+        assert_eq!(with("connection", "notupgrade"), Err(Rejection::ConnectionNotUpgrade));
+        assert_eq!(with("sec-websocket-version", "8"), Err(Rejection::UnsupportedVersion));
         assert_eq!(with("sec-websocket-key", ""), Err(Rejection::BadKey));
-        assert_eq!(
-            with("sec-websocket-key", "c2hvcnQ="),
-            Err(Rejection::BadKey)
-        );
-        assert_eq!(
-            with("sec-websocket-key", "!!!!!!!!!!!!!!!!!!!!!!=="),
-            Err(Rejection::BadKey)
-        );
+        assert_eq!(with("sec-websocket-key", "c2hvcnQ="), Err(Rejection::BadKey));
+        assert_eq!(with("sec-websocket-key", "!!!!!!!!!!!!!!!!!!!!!!=="), Err(Rejection::BadKey));
         let mut twice = good();
         twice.push(("sec-websocket-key", KEY));
         assert_eq!(verdict(&twice, &Config::default()), Err(Rejection::BadKey));
-        let old = check(
-            &Method::GET,
-            Version::HTTP_10,
-            &HeaderMap::new(),
-            &Config::default(),
-        );
+        let old = check(&Method::GET, Version::HTTP_10, &HeaderMap::new(), &Config::default());
         assert_eq!(old, Err(Rejection::VersionTooOld));
-        let post = check(
-            &Method::POST,
-            Version::HTTP_11,
-            &HeaderMap::new(),
-            &Config::default(),
-        );
+        let post = check(&Method::POST, Version::HTTP_11, &HeaderMap::new(), &Config::default());
         assert_eq!(post, Err(Rejection::MethodNotGet));
     }
 
     #[test]
     fn the_allow_list_refuses_other_origins_and_none() {
-        let config = Config {
-            allowed_origins: vec!["https://a.example".into()],
-            ..Config::default()
-        };
+        let config =
+            Config { allowed_origins: vec!["https://a.example".into()], ..Config::default() };
         let origin = |value: &'static str| {
             let mut headers = good();
             if !value.is_empty() {
@@ -235,10 +205,7 @@ mod tests {
             verdict(&headers, &config)
         };
         assert!(origin("https://a.example").is_ok());
-        assert_eq!(
-            origin("https://a.example.evil"),
-            Err(Rejection::OriginNotAllowed)
-        );
+        assert_eq!(origin("https://a.example.evil"), Err(Rejection::OriginNotAllowed));
         assert_eq!(origin(""), Err(Rejection::OriginNotAllowed));
     }
 

@@ -29,10 +29,7 @@ pub(super) struct Settings<'a, F> {
 
 impl<'a, F: Fn(&'static str) -> Option<&'a str>> Settings<'a, F> {
     pub(super) fn new(lookup: F) -> Self {
-        Self {
-            lookup,
-            _values: std::marker::PhantomData,
-        }
+        Self { lookup, _values: std::marker::PhantomData }
     }
 
     /// The value of a variable; a blank one counts as not set.
@@ -78,11 +75,8 @@ impl<'a> Setting<'a> {
     {
         let text = self.trimmed();
         // The parser of the standard library also takes a plus sign.
-        let value = text
-            .bytes()
-            .all(|byte| byte.is_ascii_digit())
-            .then(|| text.parse().ok())
-            .flatten();
+        let value =
+            text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten();
         value
             .filter(|value| (min..=max).contains(value))
             .and_then(|value: u64| T::try_from(value).ok())
@@ -98,9 +92,7 @@ impl<'a> Setting<'a> {
     pub(super) fn duration(self, zero: Zero) -> Result<Duration, ConfigError> {
         let text = self.trimmed();
         // Not everything that is a float: "1e3", "inf" and "-0" are no times.
-        let plain = text
-            .bytes()
-            .all(|byte| byte.is_ascii_digit() || byte == b'.');
+        let plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
         let seconds: Option<f64> = plain.then(|| text.parse().ok()).flatten();
         let Some(seconds) = seconds else {
             return Err(self.refused(match zero {
@@ -138,9 +130,7 @@ impl<'a> Setting<'a> {
     /// One of some words, in any case.
     pub(super) fn one_of<T: Copy>(self, words: &[(&str, T)]) -> Result<T, ConfigError> {
         let text = self.trimmed();
-        let found = words
-            .iter()
-            .find(|(word, _)| word.eq_ignore_ascii_case(text));
+        let found = words.iter().find(|(word, _)| word.eq_ignore_ascii_case(text));
         found.map(|(_, value)| *value).ok_or_else(|| {
             let accepted: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
             match accepted.split_last() {
@@ -154,9 +144,6 @@ impl<'a> Setting<'a> {
 
     /// The entries between commas, without the blanks around them; empty ones are left out.
     pub(super) fn list(self) -> impl Iterator<Item = &'a str> {
-        self.text
-            .split(',')
-            .map(str::trim)
-            .filter(|entry| !entry.is_empty())
+        self.text.split(',').map(str::trim).filter(|entry| !entry.is_empty())
     }
 }

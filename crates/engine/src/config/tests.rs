@@ -4,9 +4,7 @@ use std::collections::BTreeSet;
 use super::*;
 
 fn read(settings: &[(&str, &str)]) -> Result<Config, ConfigError> {
-    let settings = settings
-        .iter()
-        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     Config::from_settings(&settings.collect())
 }
 
@@ -41,10 +39,7 @@ fn the_documented_defaults_are_the_defaults() {
         if *name == "TINA4_IO_THREADS" {
             continue; // depends on the machine
         }
-        assert!(
-            read(&[(name, default)]).unwrap() == Config::default(),
-            "{name}={default}"
-        );
+        assert!(read(&[(name, default)]).unwrap() == Config::default(), "{name}={default}");
     }
     assert!((1..=8).contains(&Config::default().io_threads));
 }
@@ -53,110 +48,31 @@ fn the_documented_defaults_are_the_defaults() {
 fn every_variable_changes_its_own_field() {
     let default = Config::default();
     let cases: Vec<(&str, &str, Config)> = vec![
-        (
-            "TINA4_HOST",
-            " ::1 ",
-            Config {
-                host: "::1".into(),
-                ..default.clone()
-            },
-        ),
-        (
-            "HOST",
-            "localhost",
-            Config {
-                host: "localhost".into(),
-                ..default.clone()
-            },
-        ),
-        (
-            "TINA4_PORT",
-            "0",
-            Config {
-                port: 0,
-                ..default.clone()
-            },
-        ),
-        (
-            "PORT",
-            " 65535 ",
-            Config {
-                port: 65535,
-                ..default.clone()
-            },
-        ),
-        (
-            "TINA4_IO_THREADS",
-            "64",
-            Config {
-                io_threads: 64,
-                ..default.clone()
-            },
-        ),
+        ("TINA4_HOST", " ::1 ", Config { host: "::1".into(), ..default.clone() }),
+        ("HOST", "localhost", Config { host: "localhost".into(), ..default.clone() }),
+        ("TINA4_PORT", "0", Config { port: 0, ..default.clone() }),
+        ("PORT", " 65535 ", Config { port: 65535, ..default.clone() }),
+        ("TINA4_IO_THREADS", "64", Config { io_threads: 64, ..default.clone() }),
         (
             "TINA4_WS_MAX_MESSAGE_SIZE",
             "1073741824",
-            Config {
-                max_message_size: 1 << 30,
-                ..default.clone()
-            },
+            Config { max_message_size: 1 << 30, ..default.clone() },
         ),
-        (
-            "TINA4_WS_MAX_FRAME_SIZE",
-            "1",
-            Config {
-                max_message_size: 1,
-                ..default.clone()
-            },
-        ),
-        (
-            "TINA4_WS_MAX_BACKLOG",
-            "4096",
-            Config {
-                max_backlog: 4096,
-                ..default.clone()
-            },
-        ),
-        (
-            "TINA4_MAX_BUFFERED",
-            "65536",
-            Config {
-                max_buffered: 65536,
-                ..default.clone()
-            },
-        ),
-        (
-            "TINA4_WS_CLOSE_GRACE",
-            "0",
-            Config {
-                close_grace: Duration::ZERO,
-                ..default.clone()
-            },
-        ),
+        ("TINA4_WS_MAX_FRAME_SIZE", "1", Config { max_message_size: 1, ..default.clone() }),
+        ("TINA4_WS_MAX_BACKLOG", "4096", Config { max_backlog: 4096, ..default.clone() }),
+        ("TINA4_MAX_BUFFERED", "65536", Config { max_buffered: 65536, ..default.clone() }),
+        ("TINA4_WS_CLOSE_GRACE", "0", Config { close_grace: Duration::ZERO, ..default.clone() }),
         (
             "TINA4_WS_CLOSING_TIMEOUT",
             "0.25",
-            Config {
-                closing_timeout: seconds(0.25),
-                ..default.clone()
-            },
+            Config { closing_timeout: seconds(0.25), ..default.clone() },
         ),
         (
             "TINA4_HANDLER_TIMEOUT",
             "0.001",
-            Config {
-                handler_timeout: seconds(0.001),
-                ..default.clone()
-            },
+            Config { handler_timeout: seconds(0.001), ..default.clone() },
         ),
-        (
-            "TINA4_SECRET",
-            " k e y ",
-            Config {
-                secret: Some(" k e y ".into()),
-                ..default.clone()
-            },
-        ),
+        ("TINA4_SECRET", " k e y ", Config { secret: Some(" k e y ".into()), ..default.clone() }),
         (
             "TINA4_TRUSTED_PROXIES",
             "10.0.0.0/8, ::1,,",
@@ -168,34 +84,22 @@ fn every_variable_changes_its_own_field() {
         (
             "TINA4_WS_MAX_CONNECTIONS",
             "10000",
-            Config {
-                max_connections: 10_000,
-                ..default.clone()
-            },
+            Config { max_connections: 10_000, ..default.clone() },
         ),
         (
             "TINA4_WS_PING_INTERVAL",
             "0",
-            Config {
-                ping_interval: Duration::ZERO,
-                ..default.clone()
-            },
+            Config { ping_interval: Duration::ZERO, ..default.clone() },
         ),
         (
             "TINA4_WS_PING_TIMEOUT",
             "31536000",
-            Config {
-                ping_timeout: seconds(31_536_000.0),
-                ..default.clone()
-            },
+            Config { ping_timeout: seconds(31_536_000.0), ..default.clone() },
         ),
         (
             "TINA4_WS_IDLE_TIMEOUT",
             " 1.5 ",
-            Config {
-                idle_timeout: seconds(1.5),
-                ..default.clone()
-            },
+            Config { idle_timeout: seconds(1.5), ..default.clone() },
         ),
         (
             "TINA4_WS_ALLOWED_ORIGINS",
@@ -205,99 +109,35 @@ fn every_variable_changes_its_own_field() {
                 ..default.clone()
             },
         ),
-        (
-            "TINA4_MAX_UPLOAD_SIZE",
-            "1",
-            Config {
-                max_upload_size: 1,
-                ..default.clone()
-            },
-        ),
+        ("TINA4_MAX_UPLOAD_SIZE", "1", Config { max_upload_size: 1, ..default.clone() }),
         (
             "TINA4_SHUTDOWN_TIMEOUT",
             "0.0",
-            Config {
-                shutdown_timeout: Duration::ZERO,
-                ..default.clone()
-            },
+            Config { shutdown_timeout: Duration::ZERO, ..default.clone() },
         ),
-        (
-            "TINA4_HEADER_TIMEOUT",
-            "2",
-            Config {
-                header_timeout: seconds(2.0),
-                ..default.clone()
-            },
-        ),
+        ("TINA4_HEADER_TIMEOUT", "2", Config { header_timeout: seconds(2.0), ..default.clone() }),
         (
             "TINA4_KEEP_ALIVE_TIMEOUT",
             "3",
-            Config {
-                keep_alive_timeout: seconds(3.0),
-                ..default.clone()
-            },
+            Config { keep_alive_timeout: seconds(3.0), ..default.clone() },
         ),
-        (
-            "TINA4_MAX_HEADER_SIZE",
-            "8192",
-            Config {
-                max_header_bytes: 8192,
-                ..default.clone()
-            },
-        ),
-        (
-            "TINA4_MAX_HEADERS",
-            "1000",
-            Config {
-                max_headers: 1000,
-                ..default.clone()
-            },
-        ),
+        ("TINA4_MAX_HEADER_SIZE", "8192", Config { max_header_bytes: 8192, ..default.clone() }),
+        ("TINA4_MAX_HEADERS", "1000", Config { max_headers: 1000, ..default.clone() }),
         (
             "TINA4_PUBLIC_DIR",
             "web/assets",
-            Config {
-                public_dir: Some("web/assets".into()),
-                ..default.clone()
-            },
+            Config { public_dir: Some("web/assets".into()), ..default.clone() },
         ),
-        (
-            "TINA4_DEBUG",
-            "YES",
-            Config {
-                debug: true,
-                ..default.clone()
-            },
-        ),
-        (
-            "TINA4_LOG_LEVEL",
-            "warning",
-            Config {
-                log_level: LogLevel::Warning,
-                ..default.clone()
-            },
-        ),
-        (
-            "TINA4_LOG_FORMAT",
-            "JSON",
-            Config {
-                log_format: LogFormat::Json,
-                ..default.clone()
-            },
-        ),
+        ("TINA4_DEBUG", "YES", Config { debug: true, ..default.clone() }),
+        ("TINA4_LOG_LEVEL", "warning", Config { log_level: LogLevel::Warning, ..default.clone() }),
+        ("TINA4_LOG_FORMAT", "JSON", Config { log_format: LogFormat::Json, ..default.clone() }),
     ];
     for (name, value, expected) in &cases {
-        assert!(
-            read(&[(name, value)]).unwrap() == *expected,
-            "{name}={value}"
-        );
+        assert!(read(&[(name, value)]).unwrap() == *expected, "{name}={value}");
     }
     let tried: BTreeSet<&str> = cases.iter().map(|(name, _, _)| *name).collect();
-    let missing: Vec<&str> = VARIABLES
-        .iter()
-        .map(|(name, _, _)| *name)
-        .filter(|name| !tried.contains(name))
-        .collect();
+    let missing: Vec<&str> =
+        VARIABLES.iter().map(|(name, _, _)| *name).filter(|name| !tried.contains(name)).collect();
     assert_eq!(missing, ["TINA4_WS_BACKPLANE"]);
 }
 
@@ -312,10 +152,7 @@ fn the_own_name_goes_before_the_other_one() {
         ("TINA4_WS_MAX_MESSAGE_SIZE", "2"),
     ])
     .unwrap();
-    assert_eq!(
-        (config.host.as_str(), config.port, config.max_message_size),
-        ("b", 2, 2)
-    );
+    assert_eq!((config.host.as_str(), config.port, config.max_message_size), ("b", 2, 2));
     let config = read(&[("TINA4_PORT", " "), ("PORT", "3")]).unwrap();
     assert_eq!(config.port, 3, "a blank value is not set");
 }
@@ -324,22 +161,14 @@ fn the_own_name_goes_before_the_other_one() {
 fn a_blank_value_counts_as_not_set() {
     for (name, _, _) in VARIABLES {
         for blank in ["", "  ", "\t"] {
-            assert!(
-                read(&[(name, blank)]).unwrap() == Config::default(),
-                "{name}"
-            );
+            assert!(read(&[(name, blank)]).unwrap() == Config::default(), "{name}");
         }
     }
 }
 
 #[test]
 fn other_names_are_not_looked_at() {
-    let config = read(&[
-        ("TINA4_SOMETHING", "x"),
-        ("tina4_port", "x"),
-        ("PATH", "/bin"),
-    ])
-    .unwrap();
+    let config = read(&[("TINA4_SOMETHING", "x"), ("tina4_port", "x"), ("PATH", "/bin")]).unwrap();
     assert!(config == Config::default());
 }
 
@@ -381,11 +210,7 @@ fn a_value_that_cannot_be_used_is_named_with_what_is_accepted() {
             "65536",
             r#"TINA4_PORT is "65536", accepted is a whole number from 0 to 65535"#,
         ),
-        (
-            "PORT",
-            "http",
-            r#"PORT is "http", accepted is a whole number from 0 to 65535"#,
-        ),
+        ("PORT", "http", r#"PORT is "http", accepted is a whole number from 0 to 65535"#),
         (
             "TINA4_IO_THREADS",
             "0",
@@ -431,11 +256,7 @@ fn a_value_that_cannot_be_used_is_named_with_what_is_accepted() {
             "loud",
             r#"TINA4_LOG_LEVEL is "loud", accepted is ALL, DEBUG, INFO, WARNING or ERROR"#,
         ),
-        (
-            "TINA4_LOG_FORMAT",
-            "xml",
-            r#"TINA4_LOG_FORMAT is "xml", accepted is text or json"#,
-        ),
+        ("TINA4_LOG_FORMAT", "xml", r#"TINA4_LOG_FORMAT is "xml", accepted is text or json"#),
     ] {
         assert_eq!(sentence(name, value), expected);
     }
@@ -443,49 +264,26 @@ fn a_value_that_cannot_be_used_is_named_with_what_is_accepted() {
 
 #[test]
 fn a_number_is_plain_digits() {
-    for value in [
-        "+1",
-        "-1",
-        "1.0",
-        "1e3",
-        "0x10",
-        "1_000",
-        "1 000",
-        "٣",
-        "99999999999999999999999",
-    ] {
+    for value in
+        ["+1", "-1", "1.0", "1e3", "0x10", "1_000", "1 000", "٣", "99999999999999999999999"]
+    {
         sentence("TINA4_WS_MAX_BACKLOG", value);
         sentence("TINA4_PORT", value);
     }
-    for value in [
-        "1e3",
-        "inf",
-        "nan",
-        "+1",
-        "-0",
-        ".",
-        "1.2.3",
-        "1,5",
-        "0x1",
-        "5s",
-        &"9".repeat(400),
-    ] {
+    for value in
+        ["1e3", "inf", "nan", "+1", "-0", ".", "1.2.3", "1,5", "0x1", "5s", &"9".repeat(400)]
+    {
         sentence("TINA4_WS_PING_INTERVAL", value);
     }
 }
 
 #[test]
 fn a_yes_or_no_is_read_in_any_case() {
-    for (words, expected) in [
-        (["true", "1", "Yes", "ON"], true),
-        (["False", "0", "no", "oFF"], false),
-    ] {
+    for (words, expected) in
+        [(["true", "1", "Yes", "ON"], true), (["False", "0", "no", "oFF"], false)]
+    {
         for word in words {
-            assert_eq!(
-                read(&[("TINA4_DEBUG", word)]).unwrap().debug,
-                expected,
-                "{word}"
-            );
+            assert_eq!(read(&[("TINA4_DEBUG", word)]).unwrap().debug, expected, "{word}");
         }
     }
 }

@@ -4,27 +4,15 @@
 pub const VARIABLES: &[(&str, &str, &str)] = &[
     ("TINA4_HOST", "0.0.0.0", "address or host name to listen on"),
     ("HOST", "", "the same; TINA4_HOST goes first"),
-    (
-        "TINA4_PORT",
-        "7148",
-        "port to listen on, 0 for any free one",
-    ),
+    ("TINA4_PORT", "7148", "port to listen on, 0 for any free one"),
     ("PORT", "", "the same; TINA4_PORT goes first"),
-    (
-        "TINA4_IO_THREADS",
-        "cores - 1, 1 to 8",
-        "threads that own sockets",
-    ),
+    ("TINA4_IO_THREADS", "cores - 1, 1 to 8", "threads that own sockets"),
     (
         "TINA4_WS_MAX_MESSAGE_SIZE",
         "1048576",
         "bytes of a WebSocket message; a larger one closes with 1009",
     ),
-    (
-        "TINA4_WS_MAX_FRAME_SIZE",
-        "",
-        "the same; TINA4_WS_MAX_MESSAGE_SIZE goes first",
-    ),
+    ("TINA4_WS_MAX_FRAME_SIZE", "", "the same; TINA4_WS_MAX_MESSAGE_SIZE goes first"),
     (
         "TINA4_WS_MAX_BACKLOG",
         "1048576",
@@ -35,16 +23,8 @@ pub const VARIABLES: &[(&str, &str, &str)] = &[
         "268435456",
         "bytes that all queues and bodies of a server may hold together",
     ),
-    (
-        "TINA4_WS_CLOSE_GRACE",
-        "5",
-        "seconds that close waits for a handler that is still pending",
-    ),
-    (
-        "TINA4_WS_CLOSING_TIMEOUT",
-        "5",
-        "seconds that a peer has to answer a close frame",
-    ),
+    ("TINA4_WS_CLOSE_GRACE", "5", "seconds that close waits for a handler that is still pending"),
+    ("TINA4_WS_CLOSING_TIMEOUT", "5", "seconds that a peer has to answer a close frame"),
     (
         "TINA4_HANDLER_TIMEOUT",
         "60",
@@ -61,16 +41,8 @@ pub const VARIABLES: &[(&str, &str, &str)] = &[
         "0",
         "WebSocket connections at a time, 0 for no limit; above it 503",
     ),
-    (
-        "TINA4_WS_PING_INTERVAL",
-        "30",
-        "seconds between pings, 0 for none",
-    ),
-    (
-        "TINA4_WS_PING_TIMEOUT",
-        "10",
-        "seconds that a peer has to answer a ping",
-    ),
+    ("TINA4_WS_PING_INTERVAL", "30", "seconds between pings, 0 for none"),
+    ("TINA4_WS_PING_TIMEOUT", "10", "seconds that a peer has to answer a ping"),
     (
         "TINA4_WS_IDLE_TIMEOUT",
         "0",
@@ -81,47 +53,19 @@ pub const VARIABLES: &[(&str, &str, &str)] = &[
         "",
         "origins, with commas, whose pages may connect; empty for all, else 403",
     ),
-    (
-        "TINA4_WS_BACKPLANE",
-        "",
-        "must be empty: there is no backplane in this version",
-    ),
-    (
-        "TINA4_MAX_UPLOAD_SIZE",
-        "10485760",
-        "bytes of a request body; more is answered with 413",
-    ),
-    (
-        "TINA4_SHUTDOWN_TIMEOUT",
-        "30",
-        "seconds that a shutdown may take",
-    ),
-    (
-        "TINA4_HEADER_TIMEOUT",
-        "10",
-        "seconds that a peer has to send a request's head",
-    ),
+    ("TINA4_WS_BACKPLANE", "", "must be empty: there is no backplane in this version"),
+    ("TINA4_MAX_UPLOAD_SIZE", "10485760", "bytes of a request body; more is answered with 413"),
+    ("TINA4_SHUTDOWN_TIMEOUT", "30", "seconds that a shutdown may take"),
+    ("TINA4_HEADER_TIMEOUT", "10", "seconds that a peer has to send a request's head"),
     (
         "TINA4_KEEP_ALIVE_TIMEOUT",
         "65",
         "seconds that an HTTP connection may wait for its next request",
     ),
-    (
-        "TINA4_MAX_HEADER_SIZE",
-        "16384",
-        "bytes of a request's head",
-    ),
+    ("TINA4_MAX_HEADER_SIZE", "16384", "bytes of a request's head"),
     ("TINA4_MAX_HEADERS", "100", "headers of a request"),
-    (
-        "TINA4_PUBLIC_DIR",
-        "",
-        "folder of static files that goes before the app's own",
-    ),
+    ("TINA4_PUBLIC_DIR", "", "folder of static files that goes before the app's own"),
     ("TINA4_DEBUG", "false", "error pages with details"),
-    (
-        "TINA4_LOG_LEVEL",
-        "INFO",
-        "the least that is logged: ALL, DEBUG, INFO, WARNING or ERROR",
-    ),
+    ("TINA4_LOG_LEVEL", "INFO", "the least that is logged: ALL, DEBUG, INFO, WARNING or ERROR"),
     ("TINA4_LOG_FORMAT", "text", "text or json"),
 ];

@@ -133,11 +133,7 @@ impl Pattern {
             names.push(name.into());
             segments.push(segment);
         }
-        Ok(Self {
-            text: text.into(),
-            segments: segments.into(),
-            names: names.into(),
-        })
+        Ok(Self { text: text.into(), segments: segments.into(), names: names.into() })
     }
 
     /// The pattern as it was written.
@@ -172,9 +168,7 @@ fn parse_parameter<'a>(
     if !braces_pair_up(part) {
         return Err(PatternError::UnbalancedBraces(whole(), part.to_owned()));
     }
-    let inner = part
-        .strip_prefix('{')
-        .and_then(|inner| inner.strip_suffix('}'));
+    let inner = part.strip_prefix('{').and_then(|inner| inner.strip_suffix('}'));
     let Some(inner) = inner.filter(|inner| !inner.contains(['{', '}'])) else {
         return Err(PatternError::NotWholeSegment(whole(), part.to_owned()));
     };
@@ -195,11 +189,7 @@ fn parse_parameter<'a>(
         Some("float") => Segment::Float,
         Some("path") => Segment::Rest,
         Some(other) => {
-            return Err(PatternError::UnknownType(
-                whole(),
-                part.to_owned(),
-                other.to_owned(),
-            ));
+            return Err(PatternError::UnknownType(whole(), part.to_owned(), other.to_owned()));
         }
     };
     Ok(Some((name, segment)))
@@ -231,10 +221,7 @@ mod tests {
         for (text, sentence) in [
             ("ws/chat", r#"the path "ws/chat" must start with "/""#),
             ("", r#"the path "" must start with "/""#),
-            (
-                "{rest:path}",
-                r#"the path "{rest:path}" must start with "/""#,
-            ),
+            ("{rest:path}", r#"the path "{rest:path}" must start with "/""#),
             (
                 "/x/{id:uuid}",
                 r#"the parameter "{id:uuid}" of the path "/x/{id:uuid}" has the unknown type "uuid", accepted are int, float and path"#,
@@ -263,15 +250,9 @@ mod tests {
                 "/{rest:path}/",
                 r#"the parameter "{rest:path}" of the path "/{rest:path}/" must be the last segment"#,
             ),
-            (
-                "/{a}/{a:int}",
-                r#"the path "/{a}/{a:int}" has two parameters with the name "a""#,
-            ),
+            ("/{a}/{a:int}", r#"the path "/{a}/{a:int}" has two parameters with the name "a""#),
             ("/{}", r#"the parameter "{}" of the path "/{}" has no name"#),
-            (
-                "/{:int}",
-                r#"the parameter "{:int}" of the path "/{:int}" has no name"#,
-            ),
+            ("/{:int}", r#"the parameter "{:int}" of the path "/{:int}" has no name"#),
             (
                 "/{1a}",
                 r#"the parameter "{1a}" of the path "/{1a}" has a bad name, accepted are the letters a to z, digits and underscores, not beginning with a digit"#,
@@ -288,56 +269,29 @@ mod tests {
                 "/a%zz/{b}",
                 r#"the path "/a%zz/{b}" has a "%" at character 3 that is not followed by two hex digits (a literal percent sign is written "%25")"#,
             ),
-            (
-                &long,
-                "the path is 1025 bytes long, accepted are at most 1024",
-            ),
+            (&long, "the path is 1025 bytes long, accepted are at most 1024"),
             (&deep, &deep_error),
         ] {
             assert_eq!(Pattern::parse(text).unwrap_err().to_string(), sentence);
         }
         for text in ["/a}", "/}a{", "/{{a}}", "/{a}}", "/{a/b}", "/x{"] {
             let error = Pattern::parse(text).unwrap_err();
-            assert!(
-                matches!(error, PatternError::UnbalancedBraces(..)),
-                "{text}: {error}"
-            );
+            assert!(matches!(error, PatternError::UnbalancedBraces(..)), "{text}: {error}");
         }
-        for text in [
-            "/{a b}",
-            "/{ a}",
-            "/{a-b}",
-            "/{a.b}",
-            "/{größe}",
-            "/{*a}",
-            "/{...a}",
-            "/{a\0}",
-        ] {
+        for text in
+            ["/{a b}", "/{ a}", "/{a-b}", "/{a.b}", "/{größe}", "/{*a}", "/{...a}", "/{a\0}"]
+        {
             let error = Pattern::parse(text).unwrap_err();
-            assert!(
-                matches!(error, PatternError::BadName(..)),
-                "{text}: {error}"
-            );
+            assert!(matches!(error, PatternError::BadName(..)), "{text}: {error}");
         }
-        assert!(matches!(
-            Pattern::parse("/a#b"),
-            Err(PatternError::QueryOrFragment(_, '#'))
-        ));
+        assert!(matches!(Pattern::parse("/a#b"), Err(PatternError::QueryOrFragment(_, '#'))));
     }
 
     #[test]
     fn a_pattern_at_its_limits_is_accepted_and_prints_as_written() {
         let longest = format!("/{}", "a".repeat(MAX_PATTERN_BYTES - 1));
         let deepest = "/a".repeat(MAX_PATTERN_SEGMENTS);
-        for text in [
-            "/",
-            "//",
-            "/ws/chat/{room}",
-            "/:id",
-            "/café/",
-            &longest,
-            &deepest,
-        ] {
+        for text in ["/", "//", "/ws/chat/{room}", "/:id", "/café/", &longest, &deepest] {
             let pattern: Pattern = text.parse().unwrap();
             assert_eq!(pattern.to_string(), text);
             assert_eq!(pattern.as_str(), text);

@@ -13,11 +13,7 @@ fn sockets(patterns: &[&str]) -> Router {
     let mut router = Router::default();
     for (id, text) in (0..).zip(patterns) {
         let route = WebSocketRoute { id, binary: false };
-        assert_eq!(
-            router.insert_websocket(pattern(text), route),
-            None,
-            "{text}"
-        );
+        assert_eq!(router.insert_websocket(pattern(text), route), None, "{text}");
     }
     router
 }
@@ -27,11 +23,7 @@ fn http(routes: &[(&str, &str)]) -> Router {
     let mut router = Router::default();
     for (id, (method, text)) in (0..).zip(routes) {
         let method = method.parse().unwrap();
-        assert_eq!(
-            router.insert_http(method, pattern(text), id),
-            None,
-            "{text}"
-        );
+        assert_eq!(router.insert_http(method, pattern(text), id), None, "{text}");
     }
     router
 }
@@ -74,14 +66,8 @@ fn allow(router: &Router, method: &str, path: &str) -> String {
 
 #[test]
 fn the_most_specific_of_overlapping_shapes_is_found_in_any_order_of_registration() {
-    let shapes = [
-        "/x/me",
-        "/x/{id:int}",
-        "/x/{ratio:float}",
-        "/x/{name}",
-        "/x/{rest:path}",
-        "/{rest:path}",
-    ];
+    let shapes =
+        ["/x/me", "/x/{id:int}", "/x/{ratio:float}", "/x/{name}", "/x/{rest:path}", "/{rest:path}"];
     let cases = [
         ("/x/me", "/x/me"),
         ("/x/7", "/x/{id:int}"),
@@ -124,41 +110,23 @@ fn a_choice_that_leads_nowhere_is_taken_back_at_every_level() {
         "/{rest:path}",
     ]);
     assert_eq!(found(&router, "/a/b/c/d"), Some(0));
-    assert_eq!(
-        find(&router, "/a/b/c/e"),
-        Some((1, vec![("x".into(), text("c"))]))
-    );
-    assert_eq!(
-        find(&router, "/a/b/c/f"),
-        Some((2, vec![("x".into(), text("b"))]))
-    );
-    assert_eq!(
-        find(&router, "/a/b/c/g"),
-        Some((3, vec![("x".into(), text("a"))]))
-    );
+    assert_eq!(find(&router, "/a/b/c/e"), Some((1, vec![("x".into(), text("c"))])));
+    assert_eq!(find(&router, "/a/b/c/f"), Some((2, vec![("x".into(), text("b"))])));
+    assert_eq!(find(&router, "/a/b/c/g"), Some((3, vec![("x".into(), text("a"))])));
     assert_eq!(
         find(&router, "/a/b/c/h"),
         Some((7, vec![("rest".into(), text("a/b/c/h"))])),
         "nothing of the earlier tries is left over"
     );
-    assert_eq!(
-        find(&router, "/5/1/x"),
-        Some((4, vec![("n".into(), ParamValue::Number(5.0))]))
-    );
+    assert_eq!(find(&router, "/5/1/x"), Some((4, vec![("n".into(), ParamValue::Number(5.0))])));
     assert_eq!(
         find(&router, "/5/1/y"),
         Some((
             5,
-            vec![
-                ("n".into(), ParamValue::Number(5.0)),
-                ("m".into(), ParamValue::Number(1.0))
-            ]
+            vec![("n".into(), ParamValue::Number(5.0)), ("m".into(), ParamValue::Number(1.0))]
         ))
     );
-    assert_eq!(
-        find(&router, "/5/1/z"),
-        Some((6, vec![("t".into(), text("5"))]))
-    );
+    assert_eq!(find(&router, "/5/1/z"), Some((6, vec![("t".into(), text("5"))])));
 }
 
 #[test]
@@ -178,13 +146,7 @@ fn a_table_made_for_backtracking_is_matched_with_one_visit_a_node() {
             text.push_str(&level(index, bit == 1));
         }
         text.push_str("/end");
-        router.insert_websocket(
-            pattern(&text),
-            WebSocketRoute {
-                id: seed,
-                binary: false,
-            },
-        );
+        router.insert_websocket(pattern(&text), WebSocketRoute { id: seed, binary: false });
     }
     let mut visits = 0;
     let long = "/a".repeat(MAX_PATTERN_SEGMENTS - 1);
@@ -194,15 +156,8 @@ fn a_table_made_for_backtracking_is_matched_with_one_visit_a_node() {
         ControlFlow::<()>::Continue(())
     });
     assert_eq!(ends, None);
-    assert!(
-        (2..=400).contains(&visits),
-        "each of the 400 shapes at most once, not {visits}"
-    );
-    for path in [
-        format!("{long}/b"),
-        format!("{long}/a/end"),
-        format!("{long}/end/"),
-    ] {
+    assert!((2..=400).contains(&visits), "each of the 400 shapes at most once, not {visits}");
+    for path in [format!("{long}/b"), format!("{long}/a/end"), format!("{long}/end/")] {
         assert_eq!(found(&router, &path), None);
     }
     assert!(found(&router, &path).is_some());
@@ -210,9 +165,7 @@ fn a_table_made_for_backtracking_is_matched_with_one_visit_a_node() {
 
 #[test]
 fn a_path_longer_than_any_pattern_is_matched_by_a_path_parameter_alone() {
-    let params: String = (0..MAX_PATTERN_SEGMENTS)
-        .map(|index| format!("/{{p{index}}}"))
-        .collect();
+    let params: String = (0..MAX_PATTERN_SEGMENTS).map(|index| format!("/{{p{index}}}")).collect();
     let mut router = sockets(&[&params]);
     let full = "/a".repeat(MAX_PATTERN_SEGMENTS);
     assert_eq!(find(&router, &full).unwrap().1.len(), MAX_PATTERN_SEGMENTS);
@@ -220,13 +173,7 @@ fn a_path_longer_than_any_pattern_is_matched_by_a_path_parameter_alone() {
     assert_eq!(found(&router, &"/".repeat(100_000)), None);
 
     let rest = format!("{}/{{rest:path}}", &params[..params.rfind('/').unwrap()]);
-    router.insert_websocket(
-        pattern(&rest),
-        WebSocketRoute {
-            id: 1,
-            binary: true,
-        },
-    );
+    router.insert_websocket(pattern(&rest), WebSocketRoute { id: 1, binary: true });
     assert_eq!(found(&router, &full), Some(0));
     let (id, params) = find(&router, &"/a".repeat(100_000)).unwrap();
     assert_eq!((id, params.len()), (1, MAX_PATTERN_SEGMENTS));
@@ -262,10 +209,7 @@ fn a_path_without_a_leading_slash_matches_nothing() {
     let router = sockets(&["/{rest:path}", "/a"]);
     assert_eq!(router.match_websocket("a"), Ok(None));
     assert_eq!(router.match_websocket(""), Ok(None));
-    assert_eq!(
-        http(&[]).match_http(&http::Method::GET, "*"),
-        Ok(HttpMatch::NotFound)
-    );
+    assert_eq!(http(&[]).match_http(&http::Method::GET, "*"), Ok(HttpMatch::NotFound));
 }
 
 #[test]
@@ -281,11 +225,7 @@ fn an_int_is_an_exact_integer_in_plain_digits() {
         ("/-9007199254740991", -9_007_199_254_740_991.0),
         ("/00000000000000000000000000000000000001", 1.0),
     ] {
-        assert_eq!(
-            value(&router, path),
-            Some(ParamValue::Number(number)),
-            "{path}"
-        );
+        assert_eq!(value(&router, path), Some(ParamValue::Number(number)), "{path}");
     }
     for path in [
         "/",
@@ -312,33 +252,15 @@ fn an_int_is_an_exact_integer_in_plain_digits() {
 #[test]
 fn a_float_is_finite_and_in_plain_digits() {
     let router = sockets(&["/{x:float}", "/{name}"]);
-    for (path, number) in [
-        ("/1.5", 1.5),
-        ("/-0.25", -0.25),
-        ("/3", 3.0),
-        ("/007.50", 7.5),
-        ("/-0.0", 0.0),
-    ] {
-        assert_eq!(
-            value(&router, path),
-            Some(ParamValue::Number(number)),
-            "{path}"
-        );
+    for (path, number) in
+        [("/1.5", 1.5), ("/-0.25", -0.25), ("/3", 3.0), ("/007.50", 7.5), ("/-0.0", 0.0)]
+    {
+        assert_eq!(value(&router, path), Some(ParamValue::Number(number)), "{path}");
     }
     let huge = format!("/{}", "9".repeat(400));
-    for path in [
-        "/1.",
-        "/.5",
-        "/1e5",
-        "/NaN",
-        "/inf",
-        "/Infinity",
-        "/+1.5",
-        "/1.2.3",
-        "/--1",
-        "/-",
-        &huge,
-    ] {
+    for path in
+        ["/1.", "/.5", "/1e5", "/NaN", "/inf", "/Infinity", "/+1.5", "/1.2.3", "/--1", "/-", &huge]
+    {
         assert_eq!(value(&router, path), Some(text(&path[1..])), "{path}");
     }
 }
@@ -351,35 +273,21 @@ fn parameters_are_decoded_after_the_path_was_split() {
     assert_eq!(value(&router, "/u/%2541"), Some(text("%41")));
     assert_eq!(value(&router, "/u/a%00b+c"), Some(text("a\0b+c")));
     assert_eq!(value(&router, "/u/%2e%2e"), Some(text("..")));
-    assert_eq!(
-        value(&router, "/f/caf%c3%a9/a%2Fb/c"),
-        Some(text("café/a/b/c"))
-    );
+    assert_eq!(value(&router, "/f/caf%c3%a9/a%2Fb/c"), Some(text("café/a/b/c")));
 }
 
 #[test]
 fn a_parameter_that_is_no_text_is_an_error() {
     let router = sockets(&["/u/{name}", "/f/{rest:path}", "/%FF"]);
-    assert!(matches!(
-        router.match_websocket("/u/%FF"),
-        Err(PathError::NotUtf8 { .. })
-    ));
-    assert!(matches!(
-        router.match_websocket("/f/a/%C3/%A9"),
-        Err(PathError::NotUtf8 { .. })
-    ));
-    assert!(matches!(
-        router.match_websocket("/u/%4"),
-        Err(PathError::BadEscape { .. })
-    ));
+    assert!(matches!(router.match_websocket("/u/%FF"), Err(PathError::NotUtf8 { .. })));
+    assert!(matches!(router.match_websocket("/f/a/%C3/%A9"), Err(PathError::NotUtf8 { .. })));
+    assert!(matches!(router.match_websocket("/u/%4"), Err(PathError::BadEscape { .. })));
     assert_eq!(found(&router, "/%FF"), Some(2));
     let router = http(&[("GET", "/u/{name}")]);
     assert!(router.match_http(&http::Method::GET, "/u/%FF").is_err());
     assert_eq!(
         router.match_http(&http::Method::POST, "/u/%FF"),
-        Ok(HttpMatch::MethodNotAllowed {
-            allow: "GET, HEAD, OPTIONS".into()
-        }),
+        Ok(HttpMatch::MethodNotAllowed { allow: "GET, HEAD, OPTIONS".into() }),
         "only what is handed over is decoded"
     );
 }
@@ -409,63 +317,28 @@ fn names_that_mean_something_to_javascript_are_ordinary_names() {
 #[test]
 fn a_route_of_the_same_shape_replaces_the_earlier_one_with_its_names() {
     let mut router = sockets(&["/x/{a}/{n:int}", "/x/{a}/{n:float}"]);
-    let newer = WebSocketRoute {
-        id: 9,
-        binary: true,
-    };
-    assert_eq!(
-        router.insert_websocket(pattern("/%78/{b}/{m:int}"), newer),
-        Some(0)
-    );
+    let newer = WebSocketRoute { id: 9, binary: true };
+    assert_eq!(router.insert_websocket(pattern("/%78/{b}/{m:int}"), newer), Some(0));
     let (route, params) = router.match_websocket("/x/y/1").unwrap().unwrap();
     assert_eq!(route, newer);
-    assert_eq!(
-        params,
-        [
-            ("b".into(), text("y")),
-            ("m".into(), ParamValue::Number(1.0))
-        ]
-    );
-    assert_eq!(
-        found(&router, "/x/y/1.5"),
-        Some(1),
-        "another type is another shape"
-    );
+    assert_eq!(params, [("b".into(), text("y")), ("m".into(), ParamValue::Number(1.0))]);
+    assert_eq!(found(&router, "/x/y/1.5"), Some(1), "another type is another shape");
 
     let mut router = http(&[("GET", "/x/{a}"), ("POST", "/x/{a}"), ("ANY", "/x/{a}")]);
-    assert_eq!(
-        router.insert_http(Method::Any, pattern("/x/{b}"), 7),
-        Some(2)
-    );
-    assert_eq!(
-        router.insert_http(Method::Only(http::Method::GET), pattern("/x/{c}"), 8),
-        Some(0)
-    );
+    assert_eq!(router.insert_http(Method::Any, pattern("/x/{b}"), 7), Some(2));
+    assert_eq!(router.insert_http(Method::Only(http::Method::GET), pattern("/x/{c}"), 8), Some(0));
     assert_eq!(answer(&router, "POST", "/x/1"), Some(1));
     assert_eq!(answer(&router, "PUT", "/x/1"), Some(7));
     let params = vec![("c".into(), text("1"))];
-    assert_eq!(
-        request(&router, "GET", "/x/1"),
-        HttpMatch::Found { id: 8, params }
-    );
+    assert_eq!(request(&router, "GET", "/x/1"), HttpMatch::Found { id: 8, params });
 }
 
 #[test]
 fn websocket_and_http_routes_of_one_path_live_beside_each_other() {
     let mut router = http(&[("GET", "/chat/{room}"), ("GET", "/only/http")]);
-    router.insert_websocket(
-        pattern("/{rest:path}"),
-        WebSocketRoute {
-            id: 5,
-            binary: false,
-        },
-    );
+    router.insert_websocket(pattern("/{rest:path}"), WebSocketRoute { id: 5, binary: false });
     assert_eq!(answer(&router, "GET", "/chat/a"), Some(0));
-    assert_eq!(
-        found(&router, "/chat/a"),
-        Some(5),
-        "the more specific one has no socket"
-    );
+    assert_eq!(found(&router, "/chat/a"), Some(5), "the more specific one has no socket");
     assert_eq!(found(&router, "/only/http"), Some(5));
     assert_eq!(request(&router, "GET", "/socket"), HttpMatch::NotFound);
     assert_eq!(request(&router, "OPTIONS", "/socket"), HttpMatch::NotFound);
@@ -486,18 +359,9 @@ fn a_shape_without_the_method_gives_way_to_one_that_has_it() {
     assert_eq!(answer(&router, "DELETE", "/x/7"), Some(2));
     assert_eq!(answer(&router, "PUT", "/x/me"), Some(3));
     let params = vec![("r".into(), text("x/7"))];
-    assert_eq!(
-        request(&router, "PUT", "/x/7"),
-        HttpMatch::Found { id: 3, params }
-    );
-    assert_eq!(
-        allow(&router, "PATCH", "/x/me"),
-        "GET, HEAD, OPTIONS, POST, PUT"
-    );
-    assert_eq!(
-        allow(&router, "PATCH", "/x/7"),
-        "DELETE, OPTIONS, POST, PUT"
-    );
+    assert_eq!(request(&router, "PUT", "/x/7"), HttpMatch::Found { id: 3, params });
+    assert_eq!(allow(&router, "PATCH", "/x/me"), "GET, HEAD, OPTIONS, POST, PUT");
+    assert_eq!(allow(&router, "PATCH", "/x/7"), "DELETE, OPTIONS, POST, PUT");
     assert_eq!(allow(&router, "GET", "/x/7"), "DELETE, OPTIONS, POST, PUT");
 }
 
