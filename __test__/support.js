@@ -57,7 +57,10 @@ async function serve(register, config = {}) {
     log,
     url: server.url,
     port: server.port,
-    fetch: (target, options) => fetch(server.url + target, { redirect: 'manual', ...options }),
+    // A connection of its own: the pool of `fetch` is shared with the other tests of the process.
+    fetch: (target, options = {}) => fetch(server.url + target, {
+      redirect: 'manual', ...options, headers: { connection: 'close', ...options.headers },
+    }),
     connect: (target, options) => connect(server.url.replace('http', 'ws') + target, options),
   };
 }
