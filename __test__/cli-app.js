@@ -1,0 +1,108 @@
+'use strict';
+
+// `tina4 serve` as a user runs it: any arguments, in an app made of the files that a test writes.
+
+const { spawn } = require('node:child_process');
+const fs = require('node:fs');
+const path = require('node:path');
+const { ROOT, makeApp, until } = require('./served');
+
+const CLI = path.join(ROOT, 'bin', 'tina4.js');
+const EXIT_TIMEOUT = 15_000;
+
+const apps = new Set();
+const processes = new Set();
+
+/**
+ * A new app folder that finds this package.
+ *
+ * @param {Record<string, string>} files Contents by path
+ * @returns {{ directory: string, write(name: string, text: string): void }}
+ */
+function newApp(files) {
+  const app = makeApp({});
+  apps.add(app);
+  app.write = (name, text) => {
+    const file = path.join(app.directory, name);
+    fs.mkdirSync(path.dirname(file), { recursive: true });
+    fs.writeFileSync(file, text);
+  };
+  for (const [name, text] of Object.entries(files)) app.write(name, text);
+  return app;
+}
+
+/**
+ * Runs the CLI in an app's folder.
+ *
+ * @param {string} directory
+ * @param {string[]} args Without `--host`, which is this machine's own
+ * @param {{ env?: object, cli?: string }} [options]
+ */
+function tina4(directory, args, { env = {}, cli = CLI } = {}) {
+  const { NODE_ENV, ...inherited } = process.env;
+  const child = spawn(process.execPath, [cli, ...args], {
+    cwd: directory,
+    env: { ...inherited, TINA4_HOST: '127.0.0.1', ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+    // A group of its own, so that a supervisor's child goes with it.
+    detached: true,
+  });
+  const run = { child, stdout: '', stderr: '', gone: false };
+  processes.add(run);
+  child.stdout.setEncoding('utf8').on('data', (text) => (run.stdout += text));
+  child.stderr.setEncoding('utf8').on('data', (text) => (run.stderr += text));
+  const closed = new Promise((resolve) => {
+    child.once('close', (code, signal) => {
+      run.gone = true;
+      resolve({ code, signal });
+    });
+  });
+  /** Everything it has printed. */
+  run.output = () => run.stdout + run.stderr;
+  /** Resolves with its exit; rejects when it goes on. */
+  run.exit = async () => {
+    await until(() => run.gone, () => `the CLI to end, got:\n${run.output()}`, EXIT_TIMEOUT);
+    return closed;
+  };
+  /** Waits until it has printed something that fits. */
+  run.says = (pattern, times = 1) =>
+    until(
+      () => {
+        const found = run.output().match(new RegExp(pattern.source, `${pattern.flags.replace('g', '')}g`))?.length ?? 0;
+        if (found < times && run.gone) throw new Error(`the CLI ended instead of saying ${pattern}:\n${run.output()}`);
+        return found >= times;
+      },
+      () => `${pattern}, got:\n${run.output()}`,
+      EXIT_TIMEOUT,
+    );
+  /** Waits until it listens. */
+  run.ready = async () => {
+    await run.says(/Press Ctrl\+C to stop/);
+    run.port = Number(/http:\/\/.*:(\d+)$/m.exec(run.stdout)[1]);
+    return run;
+  };
+  run.fetch = async (target) => (await fetch(`http://127.0.0.1:${run.port}${target}`)).text();
+  return run;
+}
+
+/** Ends and removes what a test left behind. */
+async function cleanUp() {
+  for (const run of processes) {
+    try {
+      process.kill(-run.child.pid, 'SIGKILL');
+    } catch (error) {
+      if (error.code !== 'ESRCH') throw error;
+    }
+    await run.exit();
+  }
+  processes.clear();
+  for (const app of apps) app.remove();
+  apps.clear();
+}
+
+/** A route file that answers `GET path` with `text`. */
+function answering(route, text) {
+  return `import { Router } from "tina4-nodejs";\nRouter.get("${route}", (req, res) => res.text("${text}"));\n`;
+}
+
+module.exports = { answering, cleanUp, newApp, tina4 };
