@@ -107,9 +107,9 @@ describeChapter('the chapter in a browser', () => {
     await see(alice, '#online', 'Online: 2');
     expect(await bob.locator('h1').textContent()).toBe(`Room: ${room}`);
     await write(bob, '#input', 'one');
-    await see(alice, '#messages', /^.*Bob.*one/);
+    await see(alice, '#messages > div', /Bob.*one$/);
     await write(alice, '#input', 'two');
-    await see(bob, '#messages', /Alice.*two/);
+    await see(bob, '#messages > div', /Alice.*two$/);
     expect([...alice.problems, ...bob.problems]).toEqual([]);
   });
 
