@@ -1,114 +1,10 @@
 'use strict';
 
-// frond.js runs here as a page runs it, in a global scope of its own, over real sockets: the browser's
-// WebSocket is the one of `ws`, the server is a `ws` server. The e2e tests run it in Chromium.
+// Addresses, messages, listeners and the buffer of frond.js.
 
-const fs = require('node:fs');
-const path = require('node:path');
-const vm = require('node:vm');
-const WebSocket = require('ws');
+const { FAST, SOURCE, connect, kill, listen, net, next, openPage, pause, until, useNetwork } = require('./frond-page');
 
-const FILE = path.join(__dirname, '..', 'public', 'js', 'frond.js');
-const SOURCE = fs.readFileSync(FILE, 'utf8');
-const FAST = { reconnectInterval: 20 };
-
-/** A page at `url`: a window with frond.js loaded, what it warned of and what its listeners threw. */
-function openPage(url) {
-  const location = new URL(url);
-  const page = new EventTarget();
-  page.warnings = [];
-  page.thrown = [];
-  page.delays = [];
-  page.opened = [];
-  class PageSocket extends WebSocket {
-    constructor(address, protocols) {
-      super(address, protocols);
-      page.opened.push(this);
-    }
-  }
-  const scope = {
-    WebSocket: PageSocket,
-    TextEncoder,
-    performance,
-    location,
-    console: { warn: (line) => page.warnings.push(line) },
-    clearTimeout,
-    setTimeout: (run, delay) => {
-      if (delay !== undefined) page.delays.push(delay);
-      return setTimeout(() => {
-        try {
-          run();
-        } catch (error) {
-          page.thrown.push(error);
-        }
-      }, delay);
-    },
-    addEventListener: page.addEventListener.bind(page),
-    removeEventListener: page.removeEventListener.bind(page),
-  };
-  scope.window = scope;
-  vm.runInNewContext(SOURCE, scope, { filename: FILE });
-  page.frond = scope.frond;
-  page.scope = scope;
-  return page;
-}
-
-/** Resolves with the arguments of the next `event`. */
-const next = (ws, event) =>
-  new Promise((resolve) => {
-    const off = ws.on(event, (...args) => {
-      off();
-      resolve(args);
-    });
-  });
-
-async function until(condition, what) {
-  const deadline = Date.now() + 4000;
-  while (!condition()) {
-    if (Date.now() > deadline) throw new Error(`timed out waiting for ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
-}
-
-const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-
-let server, port, seen, opened;
-
-async function listen(options = {}) {
-  server = new WebSocket.Server({ port: options.port || 0, host: '127.0.0.1', ...options });
-  await new Promise((resolve) => server.once('listening', resolve));
-  port = server.address().port;
-  server.on('connection', (peer, request) => {
-    seen.push(peer);
-    peer.request = request;
-    peer.got = [];
-    peer.on('message', (data, binary) => peer.got.push(binary ? data : String(data)));
-  });
-}
-
-/** Ends the listener and every socket, as a killed server does. */
-async function kill() {
-  for (const peer of server.clients) peer.terminate();
-  await new Promise((resolve) => server.close(resolve));
-}
-
-function connect(target = '/ws/x', options) {
-  const page = openPage(`http://127.0.0.1:${port}/pages/here?q=1`);
-  const ws = page.frond.ws(target, options);
-  opened.push(ws);
-  return { page, ws };
-}
-
-beforeEach(async () => {
-  seen = [];
-  opened = [];
-  await listen();
-});
-
-afterEach(async () => {
-  for (const ws of opened) ws.close();
-  await kill();
-});
+useNetwork();
 
 test('frond.js is smaller than 10 KB and adds one global', () => {
   expect(Buffer.byteLength(SOURCE)).toBeLessThan(10000);
@@ -120,7 +16,7 @@ describe('address', () => {
   const through = async (target) => {
     const { ws } = connect(target);
     await next(ws, 'open');
-    return seen[seen.length - 1].request.url;
+    return net.seen[net.seen.length - 1].request.url;
   };
 
   test.each([
@@ -184,20 +80,20 @@ describe('address', () => {
   });
 
   test('ws and http URLs are used as they are', async () => {
-    expect(await through(`ws://127.0.0.1:${port}/ws/a b`)).toBe('/ws/a%20b');
-    expect(await through(`http://127.0.0.1:${port}/ws/c`)).toBe('/ws/c');
-    expect(await through(`HTTP://127.0.0.1:${port}`)).toBe('/');
-    expect(await through(new URL(`http://127.0.0.1:${port}/u?v=1`))).toBe('/u?v=1');
+    expect(await through(`ws://127.0.0.1:${net.port}/ws/a b`)).toBe('/ws/a%20b');
+    expect(await through(`http://127.0.0.1:${net.port}/ws/c`)).toBe('/ws/c');
+    expect(await through(`HTTP://127.0.0.1:${net.port}`)).toBe('/');
+    expect(await through(new URL(`http://127.0.0.1:${net.port}/u?v=1`))).toBe('/u?v=1');
   });
 
   test('a page on https opens wss', async () => {
     for (const [url, target, expected] of [
-      [`https://127.0.0.1:${port}/`, '/ws/x', `wss://127.0.0.1:${port}/ws/x`],
-      [`http://127.0.0.1:${port}/`, `https://127.0.0.1:${port}/y`, `wss://127.0.0.1:${port}/y`],
+      [`https://127.0.0.1:${net.port}/`, '/ws/x', `wss://127.0.0.1:${net.port}/ws/x`],
+      [`http://127.0.0.1:${net.port}/`, `https://127.0.0.1:${net.port}/y`, `wss://127.0.0.1:${net.port}/y`],
     ]) {
       const page = openPage(url);
       const ws = page.frond.ws(target, { reconnect: false });
-      opened.push(ws);
+      net.opened.push(ws);
       expect(page.opened[0].url).toBe(expected);
       await next(ws, 'error');
     }
@@ -224,10 +120,10 @@ describe('messages', () => {
     const { ws } = connect();
     const first = next(ws, 'message');
     await next(ws, 'open');
-    seen[0].send('{"a":1}');
+    net.seen[0].send('{"a":1}');
     expect(await first).toEqual(['{"a":1}']);
     const second = next(ws, 'message');
-    seen[0].send(Buffer.from([1, 2, 255]));
+    net.seen[0].send(Buffer.from([1, 2, 255]));
     const [data] = await second;
     expect(Object.prototype.toString.call(data)).toBe('[object ArrayBuffer]');
     expect([...new Uint8Array(data)]).toEqual([1, 2, 255]);
@@ -244,8 +140,16 @@ describe('messages', () => {
     ws.send(null);
     ws.send(bytes.subarray(1, 4));
     ws.send(bytes.buffer);
-    await until(() => seen[0].got.length === 7, 'seven messages');
-    expect(seen[0].got).toEqual(['text', '{"a":[1,null]}', '[1]', '7', 'null', Buffer.from([1, 2, 3]), Buffer.from(bytes)]);
+    await until(() => net.seen[0].got.length === 7, 'seven messages');
+    expect(net.seen[0].got).toEqual([
+      'text',
+      '{"a":[1,null]}',
+      '[1]',
+      '7',
+      'null',
+      Buffer.from([1, 2, 3]),
+      Buffer.from(bytes),
+    ]);
   });
 
   test('what has no JSON form is a TypeError', () => {
@@ -274,7 +178,7 @@ describe('listeners', () => {
     await next(ws, 'open');
     off();
     off();
-    seen[0].send('one');
+    net.seen[0].send('one');
     await until(() => got.length > 0, 'a message');
     await pause(20);
     expect(got).toEqual(['one']);
@@ -288,8 +192,8 @@ describe('listeners', () => {
     });
     ws.on('message', (data) => got.push(data));
     await next(ws, 'open');
-    seen[0].send('x');
-    seen[0].send('y');
+    net.seen[0].send('x');
+    net.seen[0].send('y');
     await until(() => got.length === 2, 'both messages');
     await until(() => page.thrown.length === 2, 'both reports');
     expect(page.thrown[0].message).toBe('mine');
@@ -302,7 +206,7 @@ describe('listeners', () => {
       throw new Error('mine');
     });
     ws.send('early');
-    await until(() => seen.length && seen[0].got.length, 'the message');
+    await until(() => net.seen.length && net.seen[0].got.length, 'the message');
     expect(page.thrown).toHaveLength(1);
   });
 
@@ -324,8 +228,8 @@ describe('listeners', () => {
       onError: () => calls.push('error'),
     });
     await until(() => calls.length === 1, 'open');
-    server.close();
-    seen[0].close(4001, 'bye');
+    net.server.close();
+    net.seen[0].close(4001, 'bye');
     await until(() => calls.length === 3, 'close and the failed attempt');
     expect(calls).toEqual(['open', [4001, 'bye'], 'error']);
     await listen();
@@ -338,8 +242,8 @@ describe('buffer', () => {
     ws.on('open', () => ws.send('name'));
     for (let i = 0; i < 5; i++) expect(ws.send(`early ${i}`)).toBe(true);
     ws.on('open', () => ws.send('second listener'));
-    await until(() => seen.length && seen[0].got.length === 7, 'seven messages');
-    expect(seen[0].got).toEqual(['name', 'second listener', 'early 0', 'early 1', 'early 2', 'early 3', 'early 4']);
+    await until(() => net.seen.length && net.seen[0].got.length === 7, 'seven messages');
+    expect(net.seen[0].got).toEqual(['name', 'second listener', 'early 0', 'early 1', 'early 2', 'early 3', 'early 4']);
   });
 
   test('what was sent while the server was gone arrives after the name, once', async () => {
@@ -347,7 +251,7 @@ describe('buffer', () => {
     ws.on('open', () => ws.send('name'));
     await next(ws, 'open');
     const closed = next(ws, 'close');
-    const freed = port;
+    const freed = net.port;
     await kill();
     await closed;
     ws.send('a');
@@ -355,10 +259,10 @@ describe('buffer', () => {
     ws.send({ c: 1 });
     expect(ws.status).toBe('reconnecting');
     await listen({ port: freed });
-    await until(() => seen.length === 2 && seen[1].got.length === 4, 'the flush');
-    expect(seen[1].got).toEqual(['name', 'a', Buffer.from([1]), '{"c":1}']);
+    await until(() => net.seen.length === 2 && net.seen[1].got.length === 4, 'the flush');
+    expect(net.seen[1].got).toEqual(['name', 'a', Buffer.from([1]), '{"c":1}']);
     await pause(20);
-    expect(seen[1].got).toHaveLength(4);
+    expect(net.seen[1].got).toHaveLength(4);
   });
 
   test('a view is copied when it is buffered', async () => {
@@ -367,8 +271,8 @@ describe('buffer', () => {
     ws.send(bytes);
     ws.send(bytes.buffer);
     bytes.fill(9);
-    await until(() => seen.length && seen[0].got.length === 2, 'the messages');
-    expect(seen[0].got).toEqual([Buffer.from([1, 2]), Buffer.from([1, 2])]);
+    await until(() => net.seen.length && net.seen[0].got.length === 2, 'the messages');
+    expect(net.seen[0].got).toEqual([Buffer.from([1, 2]), Buffer.from([1, 2])]);
   });
 
   test('message 1,001 is dropped with a warning and an error event, the others arrive', async () => {
@@ -379,8 +283,8 @@ describe('buffer', () => {
     expect(ws.send('too many')).toBe(false);
     expect(errors).toEqual(['frond.ws: message dropped, the buffer is full (1,000 messages or 1 MiB)']);
     expect(page.warnings).toEqual(errors);
-    await until(() => seen.length && seen[0].got.length === 1000, 'the buffered messages');
-    expect(seen[0].got).toEqual(Array.from({ length: 1000 }, (_, i) => String(i)));
+    await until(() => net.seen.length && net.seen[0].got.length === 1000, 'the buffered messages');
+    expect(net.seen[0].got).toEqual(Array.from({ length: 1000 }, (_, i) => String(i)));
     expect(ws.send('room again')).toBe(true);
   });
 
@@ -391,316 +295,17 @@ describe('buffer', () => {
     expect(ws.send(new Uint8Array(3))).toBe(false);
     expect(ws.send('ab')).toBe(true);
     expect(ws.send('a')).toBe(false);
-    await until(() => seen.length && seen[0].got.length === 2, 'the buffered messages');
+    await until(() => net.seen.length && net.seen[0].got.length === 2, 'the buffered messages');
   });
 
   test('the room of flushed messages is free again at the next loss', async () => {
     const { ws } = connect('/ws/x', FAST);
     ws.send('x'.repeat(1024 * 1024));
-    await until(() => seen.length && seen[0].got.length === 1, 'the first flush');
+    await until(() => net.seen.length && net.seen[0].got.length === 1, 'the first flush');
     const closed = next(ws, 'close');
-    seen[0].terminate();
+    net.seen[0].terminate();
     await closed;
     expect(ws.send('y'.repeat(1024 * 1024))).toBe(true);
-    await until(() => seen.length === 2 && seen[1].got.length === 1, 'the second flush');
-  });
-});
-
-describe('reconnecting', () => {
-  test('attempts count from 1, each announced when it begins, then reconnect_failed', async () => {
-    const { ws } = connect('/ws/x', { ...FAST, maxReconnectAttempts: 3 });
-    await next(ws, 'open');
-    const events = [];
-    ws.on('close', (code) => events.push(`close ${code}, ${ws.status}`));
-    ws.on('reconnect', (attempt) => events.push(`reconnect ${attempt}, ${ws.status}`));
-    ws.on('error', () => events.push('error'));
-    ws.on('reconnect_failed', () => events.push(`failed, ${ws.status}`));
-    const failed = next(ws, 'reconnect_failed');
-    await pause(40);
-    await kill();
-    await failed;
-    await pause(80);
-    expect(events).toEqual([
-      'close 1006, reconnecting',
-      'reconnect 1, reconnecting',
-      'error',
-      'reconnect 2, reconnecting',
-      'error',
-      'reconnect 3, reconnecting',
-      'error',
-      'failed, closed',
-    ]);
-    await listen();
-  });
-
-  test('a page whose server is not there yet connects when it is', async () => {
-    const freed = port;
-    await kill();
-    const { ws } = connect('/ws/x', FAST);
-    const closes = [];
-    ws.on('close', () => closes.push(1));
-    expect(ws.status).toBe('connecting');
-    await next(ws, 'reconnect');
-    await listen({ port: freed });
-    await next(ws, 'open');
-    expect(ws.status).toBe('open');
-    expect(closes).toEqual([]);
-  });
-
-  test('a page refused after the upgrade gives up, with one close for each connection', async () => {
-    server.on('connection', (peer) => peer.close(4401, 'no token'));
-    const { ws } = connect('/ws/x', { reconnectInterval: 60, maxReconnectAttempts: 3 });
-    const attempts = [];
-    const closes = [];
-    ws.on('reconnect', (attempt) => attempts.push(attempt));
-    ws.on('close', (code, reason) => closes.push([code, reason]));
-    await next(ws, 'reconnect_failed');
-    expect(attempts).toEqual([1, 2, 3]);
-    expect(closes).toEqual(Array(4).fill([4401, 'no token']));
-    expect(seen).toHaveLength(4);
-  });
-
-  test('a page refused at the upgrade gives up without a close', async () => {
-    await kill();
-    await listen({ verifyClient: (info, done) => done(false, 401, 'no') });
-    const { ws } = connect('/ws/x', { ...FAST, maxReconnectAttempts: 2 });
-    const closes = [];
-    ws.on('close', () => closes.push(1));
-    await next(ws, 'reconnect_failed');
-    expect(closes).toEqual([]);
-    expect(ws.status).toBe('closed');
-  });
-
-  test('the count begins anew once a connection has lasted longer than the interval', async () => {
-    const { ws } = connect('/ws/x', { reconnectInterval: 30, maxReconnectAttempts: 2 });
-    const attempts = [];
-    ws.on('reconnect', (attempt) => attempts.push(attempt));
-    for (let round = 1; round <= 4; round++) {
-      await until(() => seen.length === round && ws.status === 'open', `connection ${round}`);
-      await pause(60);
-      seen[round - 1].terminate();
-    }
-    await until(() => seen.length === 5, 'the fifth connection');
-    expect(attempts).toEqual([1, 1, 1, 1]);
-  });
-
-  test('waits are the interval, give or take 20 %', async () => {
-    await kill();
-    const { page, ws } = connect('/ws/x', { reconnectInterval: 10, maxReconnectAttempts: 12 });
-    await next(ws, 'reconnect_failed');
-    expect(page.delays).toHaveLength(12);
-    for (const delay of page.delays) {
-      expect(delay).toBeGreaterThanOrEqual(8);
-      expect(delay).toBeLessThanOrEqual(12);
-    }
-    expect(new Set(page.delays).size).toBeGreaterThan(1);
-    await listen();
-  });
-
-  test('reconnectDelay doubles up to maxReconnectDelay', async () => {
-    await kill();
-    const { page, ws } = connect('/ws/x', { reconnectDelay: 4, maxReconnectDelay: 20, maxReconnectAttempts: 5 });
-    await next(ws, 'reconnect_failed');
-    const expected = [4, 8, 16, 20, 20];
-    expect(page.delays).toHaveLength(expected.length);
-    page.delays.forEach((delay, i) => {
-      expect(delay).toBeGreaterThanOrEqual(expected[i] * 0.8);
-      expect(delay).toBeLessThanOrEqual(expected[i] * 1.2);
-    });
-    await listen();
-  });
-
-  test('maxReconnectDelay alone lets reconnectInterval double', async () => {
-    await kill();
-    const { page, ws } = connect('/ws/x', { reconnectInterval: 4, maxReconnectDelay: 9, maxReconnectAttempts: 3 });
-    await next(ws, 'reconnect_failed');
-    const expected = [4, 8, 9];
-    page.delays.forEach((delay, i) => expect(Math.abs(delay - expected[i])).toBeLessThanOrEqual(expected[i] * 0.2));
-    await listen();
-  });
-
-  test('the defaults are 3 seconds and 10 attempts, ± 20 %', async () => {
-    await kill();
-    const { page, ws } = connect('/ws/x');
-    await until(() => page.delays.length === 1, 'the first loss');
-    expect(page.delays[0]).toBeGreaterThanOrEqual(2400);
-    expect(page.delays[0]).toBeLessThanOrEqual(3600);
-    ws.close();
-    page.scope.setTimeout = (run) => setTimeout(run); // every wait is over at once
-    const eager = page.frond.ws('/ws/x');
-    const attempts = [];
-    eager.on('reconnect', (attempt) => attempts.push(attempt));
-    await next(eager, 'reconnect_failed');
-    expect(attempts).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
-    await listen();
-  });
-
-  test('reconnect: false is one connection and no reconnect_failed', async () => {
-    const { ws } = connect('/ws/x', { ...FAST, reconnect: false });
-    const events = [];
-    ws.on('reconnect', () => events.push('reconnect'));
-    ws.on('reconnect_failed', () => events.push('failed'));
-    ws.on('close', () => events.push(`close, ${ws.status}`));
-    await next(ws, 'open');
-    seen[0].close(1001);
-    await next(ws, 'close');
-    await pause(60);
-    expect(events).toEqual(['close, closed']);
-    expect(seen).toHaveLength(1);
-  });
-
-  test('maxReconnectAttempts: 0 fails at the first loss', async () => {
-    const { ws } = connect('/ws/x', { ...FAST, maxReconnectAttempts: 0 });
-    await next(ws, 'open');
-    seen[0].terminate();
-    await next(ws, 'reconnect_failed');
-    expect(seen).toHaveLength(1);
-  });
-
-  test.each([
-    ['reconnectInterval', -1],
-    ['reconnectInterval', '3000'],
-    ['maxReconnectAttempts', NaN],
-    ['reconnectDelay', null],
-    ['maxReconnectDelay', {}],
-  ])('option %s: %p is refused by name', (name, value) => {
-    expect(() => connect('/ws/x', { [name]: value })).toThrow(new RegExp(`${name} must be a number from 0 up`));
-  });
-});
-
-describe('#close', () => {
-  test('ends the connection with its code and reason and stays closed', async () => {
-    const { ws } = connect('/ws/x', FAST);
-    await next(ws, 'open');
-    const ended = new Promise((resolve) => seen[0].once('close', (code, reason) => resolve([code, String(reason)])));
-    const closed = next(ws, 'close');
-    ws.close(4000, 'enough');
-    expect(ws.status).toBe('closed');
-    expect(await ended).toEqual([4000, 'enough']);
-    expect(await closed).toEqual([4000, 'enough']);
-    await pause(60);
-    expect(seen).toHaveLength(1);
-  });
-
-  test('uses 1000 without arguments; a second close is nothing', async () => {
-    const { ws } = connect();
-    await next(ws, 'open');
-    const closes = [];
-    ws.on('close', (code) => closes.push(code));
-    ws.close();
-    ws.close(4000);
-    await until(() => closes.length, 'close');
-    await pause(20);
-    expect(closes).toEqual([1000]);
-  });
-
-  test('before the first open: no open, no close, no attempt', async () => {
-    const { ws } = connect('/ws/x', FAST);
-    const events = [];
-    for (const event of ['open', 'close', 'reconnect', 'reconnect_failed']) ws.on(event, () => events.push(event));
-    ws.close();
-    await pause(80);
-    expect(events).toEqual([]);
-    expect(ws.status).toBe('closed');
-  });
-
-  test.each(['close', 'reconnect', 'open'])('in a %s listener it stops reconnecting', async (event) => {
-    const { ws } = connect('/ws/x', FAST);
-    if (event === 'open') ws.on('open', () => ws.close());
-    await until(() => seen.length === 1, 'the connection');
-    if (event !== 'open') {
-      ws.on(event, () => ws.close());
-      if (ws.status !== 'open') await next(ws, 'open');
-      seen[0].terminate();
-    }
-    await pause(100);
-    expect(ws.status).toBe('closed');
-    expect(seen).toHaveLength(1);
-  });
-
-  test('while reconnecting: what was buffered is dropped and said so', async () => {
-    const { page, ws } = connect('/ws/x', FAST);
-    await next(ws, 'open');
-    const closed = next(ws, 'close');
-    seen[0].terminate();
-    await closed;
-    const errors = [];
-    ws.on('error', (error) => errors.push(error.message));
-    ws.send('a');
-    ws.send('b');
-    ws.close();
-    expect(errors).toEqual(['frond.ws: 2 buffered message(s) dropped, the connection is closed']);
-    expect(page.warnings).toEqual(errors);
-    await pause(80);
-    expect(seen).toHaveLength(1);
-  });
-
-  test('send afterwards is dropped with a warning and an error event', async () => {
-    const { page, ws } = connect();
-    const errors = [];
-    ws.on('error', (error) => errors.push(error.message));
-    ws.close();
-    expect(ws.send('late')).toBe(false);
-    expect(errors).toEqual(['frond.ws: message dropped, the connection is closed']);
-    expect(page.warnings).toEqual(errors);
-  });
-
-  test('no message is delivered after it', async () => {
-    const { ws } = connect();
-    const got = [];
-    ws.on('message', (data) => {
-      got.push(data);
-      ws.close();
-    });
-    await next(ws, 'open');
-    seen[0].send('one');
-    seen[0].send('two');
-    await next(ws, 'close');
-    expect(got).toEqual(['one']);
-  });
-
-  test.each([999, 1001, 1006, 2999, 5000, '1000', 3000.5])('code %p is refused and nothing is closed', async (code) => {
-    const { ws } = connect();
-    await next(ws, 'open');
-    expect(() => ws.close(code)).toThrow(/is neither 1000 nor from 3000 to 4999/);
-    expect(() => ws.close(1000, 'é'.repeat(62))).toThrow(/over 123 bytes/);
-    expect(ws.status).toBe('open');
-  });
-});
-
-describe('leaving the page', () => {
-  test('no attempt is made while the page is away, one when it comes back', async () => {
-    const { page, ws } = connect('/ws/x', FAST);
-    await next(ws, 'open');
-    page.dispatchEvent(new Event('pagehide'));
-    seen[0].terminate();
-    await next(ws, 'close');
-    await pause(80);
-    expect(seen).toHaveLength(1);
-    page.dispatchEvent(new Event('pageshow'));
-    await next(ws, 'open');
-    expect(seen).toHaveLength(2);
-  });
-
-  test('a wait that has begun is given up', async () => {
-    const { page, ws } = connect('/ws/x', FAST);
-    await next(ws, 'open');
-    const closed = next(ws, 'close');
-    seen[0].terminate();
-    await closed;
-    page.dispatchEvent(new Event('pagehide'));
-    await pause(80);
-    expect(seen).toHaveLength(1);
-  });
-
-  test('the pageshow of a page that was never away starts no second connection', async () => {
-    const { page, ws } = connect('/ws/x', FAST);
-    await next(ws, 'open');
-    const closed = next(ws, 'close');
-    seen[0].terminate();
-    await closed;
-    page.dispatchEvent(new Event('pageshow'));
-    await pause(80);
-    expect(seen).toHaveLength(2);
+    await until(() => net.seen.length === 2 && net.seen[1].got.length === 1, 'the second flush');
   });
 });
