@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicIsize, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
+
 use crate::codec::Data;
 use crate::config::Config;
 use crate::event::{Event, EventBatch, EventQueue, LogLevel, Payload};
@@ -104,9 +106,24 @@ struct Meter {
     unsaid: Cell<isize>,
 }
 
+/// How far the ending of the server has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stage {
+    /// Taking requests.
+    Serving,
+    /// Answering what is in flight, nothing new.
+    Draining,
+    /// The time for draining is over.
+    Ending,
+}
+
 /// Generic over the connection only because that is defined further up.
 pub(crate) struct Context<Connection> {
     pub(crate) shared: Arc<Shared>,
+    /// Which shard this is.
+    pub(crate) shard: usize,
+    /// For its tasks to watch.
+    pub(crate) stage: watch::Sender<Stage>,
     pub(crate) queue: Arc<EventQueue>,
     batch: RefCell<EventBatch>,
     first: Cell<Option<Instant>>,
@@ -120,8 +137,10 @@ pub(crate) struct Context<Connection> {
 }
 
 impl<Connection> Context<Connection> {
-    pub(crate) fn new(shared: Arc<Shared>, queue: Arc<EventQueue>) -> Self {
+    pub(crate) fn new(shard: usize, shared: Arc<Shared>, queue: Arc<EventQueue>) -> Self {
         Self {
+            shard,
+            stage: watch::Sender::new(Stage::Serving),
             shared,
             queue,
             batch: RefCell::default(),
@@ -132,6 +151,11 @@ impl<Connection> Context<Connection> {
             dirty: RefCell::default(),
             turn: OnceCell::new(),
         }
+    }
+
+    /// Whether nothing new is begun.
+    pub(crate) fn is_draining(&self) -> bool {
+        *self.stage.borrow() != Stage::Serving
     }
 
     /// What [`Self::turn`] calls: the shard's own work.

@@ -7,48 +7,33 @@ use std::path::PathBuf;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Either, Full};
-use hyper::body::{Body as _, Incoming};
+use http_body_util::{Either, Full};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
-use crate::close;
+use crate::body::{self, BodyError, HeldBody};
+use crate::client_ip::client_ip;
 use crate::command::{Answer, AnswerBody};
-use crate::connection::{Connection, Socket};
-use crate::context::{Context, Load};
-use crate::event::{self, Event, Head, LogLevel, Opened};
+use crate::connection::Connection;
+use crate::context::{Context, Stage};
+use crate::event::{self, Event, Head, LogLevel};
 use crate::hub::Hub;
-use crate::outbox::Gauge;
+use crate::opening::Opener;
 use crate::path;
-use crate::router::{HttpMatch, Params, RouteId, WebSocketRoute};
+use crate::response::{Body, JSON, bad_path, empty, error, full, insert, switching_protocols};
+use crate::router::{HttpMatch, Params, RouteId};
 use crate::routes::Routes;
 use crate::slots::{Handle, Slots};
 use crate::static_files::{self, StaticFiles};
-use crate::upgrade::{self, Rejection};
-
-/// A response body: bytes at hand, or a file that is read as it is written.
-pub(crate) type Body = Either<Full<Bytes>, UnsyncBoxBody<Bytes, std::io::Error>>;
-
-/// How far the ending of the server has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Stage {
-    /// Taking requests.
-    Serving,
-    /// Answering what is in flight, nothing new.
-    Draining,
-    /// The time for draining is over.
-    Ending,
-}
+use crate::upgrade;
 
 /// What the engine knows of the app it serves.
 #[derive(Clone, Debug)]
@@ -61,15 +46,17 @@ pub(crate) struct Served {
     pub(crate) started: Instant,
 }
 
+/// hyper's smallest read buffer, in bytes.
+const MIN_HTTP_BUFFER: usize = 8 * 1024;
+
+/// The requests of one shard.
 pub(crate) struct Http {
-    shard: usize,
     context: Rc<Context<Connection>>,
-    hub: Rc<RefCell<Hub>>,
+    opener: Rc<Opener>,
     routes: Arc<Routes>,
     files: StaticFiles,
     served: Served,
     waiting: RefCell<Slots<Waiting>>,
-    stage: watch::Sender<Stage>,
 }
 
 /// A request that its handler has not answered.
@@ -90,23 +77,6 @@ impl Drop for Forget<'_> {
     }
 }
 
-/// Gives back a connection's place under `TINA4_WS_MAX_CONNECTIONS` if it never opened.
-struct Reserved(Option<Rc<Context<Connection>>>);
-
-impl Reserved {
-    fn keep(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for Reserved {
-    fn drop(&mut self) {
-        if let Some(context) = &self.0 {
-            context.shared.connections.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-}
-
 impl Http {
     pub(crate) fn new(
         shard: usize,
@@ -117,27 +87,17 @@ impl Http {
         served: Served,
     ) -> Self {
         Self {
-            shard,
+            opener: Rc::new(Opener {
+                context: Rc::clone(&context),
+                hub,
+                routes: Arc::clone(&routes),
+            }),
             context,
-            hub,
             routes,
             files,
             served,
             waiting: RefCell::new(Slots::new(shard)),
-            stage: watch::Sender::new(Stage::Serving),
         }
-    }
-
-    pub(crate) fn stage(&self) -> watch::Receiver<Stage> {
-        self.stage.subscribe()
-    }
-
-    pub(crate) fn set_stage(&self, stage: Stage) {
-        self.stage.send_replace(stage);
-    }
-
-    fn is_draining(&self) -> bool {
-        *self.stage.borrow() != Stage::Serving
     }
 
     /// Answers the request `handle`; does nothing if it is no longer waited for.
@@ -190,7 +150,7 @@ impl Http {
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
         let mut connection = pin!(connection);
-        let mut stage = self.stage.subscribe();
+        let mut stage = self.context.stage.subscribe();
         if *stage.borrow_and_update() != Stage::Serving {
             return;
         }
@@ -218,9 +178,9 @@ impl Http {
     async fn serve(self: Rc<Self>, mut request: Request<Incoming>, peer: IpAddr) -> Response<Body> {
         let ip = client_ip(peer, request.headers(), &self.context.config().trusted_proxies);
         if upgrade::is_asked(request.headers()) {
-            return match self.upgrade(&mut request, ip) {
+            return match self.opener.upgrade(&mut request, ip) {
                 Ok(accept_key) => switching_protocols(&accept_key),
-                Err(rejection) => self.reject(rejection),
+                Err(rejection) => self.opener.reject(rejection),
             };
         }
         let Ok(path) = path::canonical(request.uri().path()) else {
@@ -293,7 +253,7 @@ impl Http {
         ip: IpAddr,
     ) -> Response<Body> {
         let (parts, body) = request.into_parts();
-        let body = match self.read_body(body).await {
+        let body = match body::read(body, &self.context).await {
             Ok(body) => body,
             Err(BodyError { status, message }) => {
                 let mut response = error(status, message, &parts.headers);
@@ -333,47 +293,6 @@ impl Http {
                 error(StatusCode::SERVICE_UNAVAILABLE, message, &parts.headers)
             }
         }
-    }
-
-    async fn read_body(&self, mut body: Incoming) -> Result<Bytes, BodyError> {
-        if body.is_end_stream() {
-            return Ok(Bytes::new());
-        }
-        let limit = self.context.config().max_upload_size;
-        let announced = body.size_hint().lower();
-        if announced > limit as u64 {
-            return Err(BodyError::TOO_LARGE);
-        }
-        if self.context.shared.is_over() {
-            return Err(BodyError::NO_MEMORY);
-        }
-        let mut held = HeldBody::new(&self.context, 0);
-        let mut first: Option<Bytes> = None;
-        let mut all = BytesMut::new();
-        let patience = self.context.config().keep_alive_timeout;
-        loop {
-            let frame = match tokio::time::timeout(patience, body.frame()).await {
-                Err(_) => return Err(BodyError::TOO_SLOW),
-                Ok(None) => break,
-                Ok(Some(Err(_))) => return Err(BodyError::BROKEN),
-                Ok(Some(Ok(frame))) => frame,
-            };
-            let Ok(data) = frame.into_data() else {
-                continue;
-            };
-            if held.bytes + data.len() > limit {
-                return Err(BodyError::TOO_LARGE);
-            }
-            held.add(data.len());
-            match first.take() {
-                None if all.is_empty() => first = Some(data),
-                earlier => {
-                    all.extend_from_slice(&earlier.unwrap_or_default());
-                    all.extend_from_slice(&data);
-                }
-            }
-        }
-        Ok(first.unwrap_or_else(|| all.freeze()))
     }
 
     /// Turns a handler's answer into a response.
@@ -430,246 +349,4 @@ impl Http {
         }
         response
     }
-
-    fn reject(&self, rejection: Rejection) -> Response<Body> {
-        let counters = &self.context.shared.counters;
-        counters.rejected_upgrades.fetch_add(1, Ordering::Relaxed);
-        let mut response = full(rejection.status(), TEXT, format!("{rejection}\n"));
-        if rejection == Rejection::UnsupportedVersion {
-            insert(response.headers_mut(), header::SEC_WEBSOCKET_VERSION, "13");
-        }
-        if rejection == Rejection::MethodNotGet {
-            insert(response.headers_mut(), header::ALLOW, "GET");
-        }
-        insert(response.headers_mut(), header::CONNECTION, "close");
-        response
-    }
-
-    /// Checks the opening handshake and, once hyper lets go of the socket, opens the connection.
-    fn upgrade(
-        self: &Rc<Self>,
-        request: &mut Request<Incoming>,
-        ip: IpAddr,
-    ) -> Result<String, Rejection> {
-        if self.is_draining() {
-            return Err(Rejection::ShuttingDown);
-        }
-        let path = path::canonical(request.uri().path()).map_err(|_| Rejection::BadPath)?;
-        let routes = self.routes.current();
-        let found = routes.match_websocket(&path).map_err(|_| Rejection::BadPath)?;
-        let (route, params) = found.ok_or(Rejection::NotFound)?;
-        let path = path.into_owned();
-        let config = self.context.config();
-        let accept_key =
-            upgrade::check(request.method(), request.version(), request.headers(), config)?;
-        let connections = &self.context.shared.connections;
-        let reserved = Reserved(Some(Rc::clone(&self.context)));
-        let before = connections.fetch_add(1, Ordering::Relaxed);
-        if config.max_connections > 0 && before >= config.max_connections {
-            return Err(Rejection::TooManyConnections);
-        }
-        let query = request.uri().query().unwrap_or_default().to_owned();
-        let head = Head::new(request.headers());
-        let upgraded = hyper::upgrade::on(request);
-        let http = Rc::clone(self);
-        // From now on, so that a shutdown waits for it.
-        let load = Load::new(&self.context.shared, self.shard);
-        tokio::task::spawn_local(async move {
-            // An error says that the client hung up before it had our answer.
-            let Ok(upgraded) = upgraded.await else { return };
-            let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
-                return;
-            };
-            let opening = Opening { route, path, params, query, ip, head };
-            let stream = parts.io.into_inner();
-            if let Some(connection) = http.open(opening, stream, &parts.read_buf, load) {
-                reserved.keep();
-                if http.is_draining() {
-                    connection.close(close::GOING_AWAY, "the server is shutting down");
-                }
-                connection.run().await;
-            }
-        });
-        Ok(accept_key)
-    }
-
-    fn open(
-        &self,
-        opening: Opening,
-        stream: TcpStream,
-        early: &[u8],
-        load: Load,
-    ) -> Option<Rc<Connection>> {
-        let gauge = Arc::new(Gauge::default());
-        let Opening { route, path, params, query, ip, head } = opening;
-        let connection = self.hub.borrow_mut().add(|handle| {
-            // Before the connection sees what the peer sent early: `open` comes first.
-            self.context.event(Event::Open(Box::new(Opened {
-                handle,
-                route: route.id,
-                id: format!("{:032x}", rand::random::<u128>()),
-                path,
-                params,
-                query,
-                ip,
-                head,
-                gauge: Arc::clone(&gauge),
-            })));
-            let context = Rc::clone(&self.context);
-            Connection::new(
-                handle,
-                route.binary,
-                gauge,
-                Socket { stream, _load: load },
-                early,
-                context,
-            )
-        });
-        if connection.is_none() {
-            let message = "a shard has no slot left for a connection".to_owned();
-            self.context.log(LogLevel::Error, message);
-        }
-        connection
-    }
-}
-
-/// What is known of a connection before it exists.
-struct Opening {
-    route: WebSocketRoute,
-    path: String,
-    params: Params,
-    query: String,
-    ip: IpAddr,
-    head: Head,
-}
-
-/// hyper's smallest read buffer, in bytes.
-const MIN_HTTP_BUFFER: usize = 8 * 1024;
-
-const JSON: &str = "application/json";
-const TEXT: &str = "text/plain; charset=utf-8";
-const HTML: &str = "text/html; charset=utf-8";
-
-struct BodyError {
-    status: StatusCode,
-    message: &'static str,
-}
-
-impl BodyError {
-    const TOO_LARGE: Self =
-        Self { status: StatusCode::PAYLOAD_TOO_LARGE, message: "the body is over the size limit" };
-    const NO_MEMORY: Self = Self {
-        status: StatusCode::SERVICE_UNAVAILABLE,
-        message: "the server is out of buffer memory",
-    };
-    const TOO_SLOW: Self =
-        Self { status: StatusCode::REQUEST_TIMEOUT, message: "the body arrives too slowly" };
-    const BROKEN: Self =
-        Self { status: StatusCode::BAD_REQUEST, message: "the body could not be read" };
-}
-
-/// A body counted by the meter for as long as it is held.
-struct HeldBody<'a> {
-    context: &'a Context<Connection>,
-    bytes: usize,
-}
-
-impl<'a> HeldBody<'a> {
-    fn new(context: &'a Context<Connection>, bytes: usize) -> Self {
-        context.meter(bytes as isize);
-        Self { context, bytes }
-    }
-
-    fn add(&mut self, bytes: usize) {
-        self.bytes += bytes;
-        self.context.meter(bytes as isize);
-    }
-}
-
-impl Drop for HeldBody<'_> {
-    fn drop(&mut self) {
-        self.context.meter(-(self.bytes as isize));
-    }
-}
-
-fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
-    if let Ok(value) = HeaderValue::from_str(value) {
-        headers.insert(name, value);
-    }
-}
-
-fn full(status: StatusCode, content_type: &str, body: String) -> Response<Body> {
-    let mut response = Response::new(Either::Left(Full::new(Bytes::from(body))));
-    *response.status_mut() = status;
-    insert(response.headers_mut(), header::CONTENT_TYPE, content_type);
-    response
-}
-
-fn empty(status: StatusCode) -> Response<Body> {
-    let mut response = Response::new(Either::Left(Full::default()));
-    *response.status_mut() = status;
-    response
-}
-
-fn switching_protocols(accept_key: &str) -> Response<Body> {
-    let mut response = empty(StatusCode::SWITCHING_PROTOCOLS);
-    let headers = response.headers_mut();
-    insert(headers, header::CONNECTION, "Upgrade");
-    insert(headers, header::UPGRADE, "websocket");
-    insert(headers, header::SEC_WEBSOCKET_ACCEPT, accept_key);
-    response
-}
-
-fn bad_path(headers: &HeaderMap) -> Response<Body> {
-    error(StatusCode::BAD_REQUEST, "the path has a bad escape", headers)
-}
-
-/// An error the engine answers by itself: a page for browsers, JSON for everyone else.
-fn error(status: StatusCode, message: &str, request_headers: &HeaderMap) -> Response<Body> {
-    let reason = status.canonical_reason().unwrap_or("Error");
-    let wants_html = request_headers
-        .get(header::ACCEPT)
-        .is_some_and(|accept| accept.as_bytes().windows(9).any(|part| part == b"text/html"));
-    if wants_html {
-        let message = escape_html(message);
-        let page = format!(
-            "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{reason}</title>\
-             <h1>{} {reason}</h1><p>{message}</p></html>\n",
-            status.as_u16()
-        );
-        return full(status, HTML, page);
-    }
-    let body = serde_json::json!({
-        "error": reason,
-        "statusCode": status.as_u16(),
-        "message": message,
-    });
-    full(status, JSON, body.to_string())
-}
-
-fn escape_html(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
-}
-
-/// The peer's address, or the last one in `X-Forwarded-For` that no trusted proxy added.
-fn client_ip(peer: IpAddr, headers: &HeaderMap, trusted: &[crate::config::Network]) -> IpAddr {
-    let is_trusted = |ip: IpAddr| trusted.iter().any(|network| network.contains(ip));
-    if !is_trusted(peer) {
-        return peer;
-    }
-    let mut ip = peer;
-    let values: Vec<_> = headers.get_all("x-forwarded-for").iter().collect();
-    for value in values.iter().rev() {
-        let Ok(text) = value.to_str() else { return ip };
-        for entry in text.rsplit(',') {
-            let Ok(next) = entry.trim().parse::<IpAddr>() else {
-                return ip;
-            };
-            ip = next.to_canonical();
-            if !is_trusted(ip) {
-                return ip;
-            }
-        }
-    }
-    ip
 }

@@ -12,10 +12,14 @@
 //! - the border: [`event`] what shards tell the handlers' thread; `command` what they are told;
 //!   [`publisher`] its sending side; [`routes`] the table both read
 //! - sockets: [`upgrade`] the opening handshake; `context` what a shard's sockets share;
-//!   `connection` one upgraded socket; `hub` a shard's connections by topic; `http` requests
+//!   `connection` one upgraded socket; `hub` a shard's connections by topic; `opening` from the
+//!   request to the connection
+//! - requests: `client_ip`, `body`, `response` and `http`, which uses them
 //! - [`shard`](self) the thread that owns them; [`server`] the engine as a whole
 #![forbid(unsafe_code)]
 
+mod body;
+mod client_ip;
 pub mod close;
 mod codec;
 mod command;
@@ -27,9 +31,11 @@ mod html_context;
 mod http;
 mod hub;
 pub mod message;
+mod opening;
 pub mod outbox;
 pub mod path;
 pub mod publisher;
+mod response;
 pub mod router;
 pub mod routes;
 pub mod server;

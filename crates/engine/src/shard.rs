@@ -18,9 +18,9 @@ use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 
 use crate::command::{Command, CommandBatch, CommandQueue};
 use crate::connection::Connection;
-use crate::context::{Context, Load, Shared};
+use crate::context::{Context, Load, Shared, Stage};
 use crate::event::{Event, EventQueue, LogLevel};
-use crate::http::{Http, Served, Stage};
+use crate::http::{Http, Served};
 use crate::hub::Hub;
 use crate::outbox::{Chunk, PINS_AT_MOST};
 use crate::routes::Routes;
@@ -55,7 +55,6 @@ pub(crate) struct Common {
 }
 
 struct Shard {
-    index: usize,
     common: Arc<Common>,
     context: Rc<Context<Connection>>,
     http: Rc<Http>,
@@ -129,7 +128,8 @@ pub(crate) fn run(
 
 impl Shard {
     fn new(index: usize, common: Arc<Common>) -> Rc<Self> {
-        let context = Rc::new(Context::new(Arc::clone(&common.shared), Arc::clone(&common.events)));
+        let context =
+            Rc::new(Context::new(index, Arc::clone(&common.shared), Arc::clone(&common.events)));
         let hub = Rc::new(RefCell::new(Hub::new(index)));
         let http = Rc::new(Http::new(
             index,
@@ -140,7 +140,6 @@ impl Shard {
             common.served.clone(),
         ));
         Rc::new(Self {
-            index,
             common,
             context,
             http,
@@ -155,7 +154,7 @@ impl Shard {
     }
 
     fn commands(&self) -> &CommandQueue {
-        &self.common.commands[self.index]
+        &self.common.commands[self.context.shard]
     }
 
     /// Before the thread sleeps: everything gathered is published, and no command waits.
@@ -342,7 +341,7 @@ impl Shard {
         }
         let timeout = self.context.config().shutdown_timeout;
         self.deadline.set(Some(Instant::now() + timeout));
-        self.http.set_stage(Stage::Draining);
+        self.context.stage.send_replace(Stage::Draining);
         let connections: Vec<_> = self.hub.borrow().connections().map(Rc::clone).collect();
         for connection in connections {
             connection.close(code, reason);
@@ -361,8 +360,8 @@ impl Shard {
             for connection in self.hub.borrow().connections() {
                 connection.terminate();
             }
-            self.http.set_stage(Stage::Ending);
-        } else if self.context.shared.load(self.index) > 0 {
+            self.context.stage.send_replace(Stage::Ending);
+        } else if self.context.shared.load(self.context.shard) > 0 {
             return;
         }
         self.drained.set(true);
@@ -414,7 +413,7 @@ async fn accept(shard: Rc<Shard>, listener: std::net::TcpListener) {
             return;
         }
     };
-    let mut stage = shard.http.stage();
+    let mut stage = shard.context.stage.subscribe();
     let mut complained: Option<Instant> = None;
     loop {
         let accepted = tokio::select! {
@@ -441,7 +440,7 @@ fn place(shard: &Shard, stream: TcpStream, peer: SocketAddr) {
     prepare(&stream, shard.context.config());
     let load = Load::new(&shard.context.shared, shard.context.shared.least_loaded());
     let least = load.shard;
-    if least == shard.index {
+    if least == shard.context.shard {
         shard.adopt(stream, peer, load);
         return;
     }

@@ -1,0 +1,160 @@
+//! From an upgrade request to an open connection.
+
+use std::cell::RefCell;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use http::{Request, Response, header};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use crate::connection::{Connection, Socket};
+use crate::context::{Context, Load};
+use crate::event::{Event, Head, LogLevel, Opened};
+use crate::hub::Hub;
+use crate::outbox::Gauge;
+use crate::response::{Body, TEXT, full, insert};
+use crate::router::{Params, WebSocketRoute};
+use crate::routes::Routes;
+use crate::upgrade::{self, Rejection};
+use crate::{close, path};
+
+/// Opens the connections of one shard.
+pub(crate) struct Opener {
+    pub(crate) context: Rc<Context<Connection>>,
+    pub(crate) hub: Rc<RefCell<Hub>>,
+    pub(crate) routes: Arc<Routes>,
+}
+
+/// What is known of a connection before it exists.
+struct Opening {
+    route: WebSocketRoute,
+    path: String,
+    params: Params,
+    query: String,
+    ip: IpAddr,
+    head: Head,
+}
+
+/// Gives back a connection's place under `TINA4_WS_MAX_CONNECTIONS` if it never opened.
+struct Reserved(Option<Rc<Context<Connection>>>);
+
+impl Reserved {
+    fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        if let Some(context) = &self.0 {
+            context.shared.connections.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Opener {
+    pub(crate) fn reject(&self, rejection: Rejection) -> Response<Body> {
+        let counters = &self.context.shared.counters;
+        counters.rejected_upgrades.fetch_add(1, Ordering::Relaxed);
+        let mut response = full(rejection.status(), TEXT, format!("{rejection}\n"));
+        if rejection == Rejection::UnsupportedVersion {
+            insert(response.headers_mut(), header::SEC_WEBSOCKET_VERSION, "13");
+        }
+        if rejection == Rejection::MethodNotGet {
+            insert(response.headers_mut(), header::ALLOW, "GET");
+        }
+        insert(response.headers_mut(), header::CONNECTION, "close");
+        response
+    }
+
+    /// Checks the opening handshake and, once hyper lets go of the socket, opens the connection.
+    pub(crate) fn upgrade(
+        self: &Rc<Self>,
+        request: &mut Request<Incoming>,
+        ip: IpAddr,
+    ) -> Result<String, Rejection> {
+        if self.context.is_draining() {
+            return Err(Rejection::ShuttingDown);
+        }
+        let path = path::canonical(request.uri().path()).map_err(|_| Rejection::BadPath)?;
+        let routes = self.routes.current();
+        let found = routes.match_websocket(&path).map_err(|_| Rejection::BadPath)?;
+        let (route, params) = found.ok_or(Rejection::NotFound)?;
+        let path = path.into_owned();
+        let config = self.context.config();
+        let accept_key =
+            upgrade::check(request.method(), request.version(), request.headers(), config)?;
+        let connections = &self.context.shared.connections;
+        let reserved = Reserved(Some(Rc::clone(&self.context)));
+        let before = connections.fetch_add(1, Ordering::Relaxed);
+        if config.max_connections > 0 && before >= config.max_connections {
+            return Err(Rejection::TooManyConnections);
+        }
+        let query = request.uri().query().unwrap_or_default().to_owned();
+        let head = Head::new(request.headers());
+        let upgraded = hyper::upgrade::on(request);
+        let opener = Rc::clone(self);
+        // From now on, so that a shutdown waits for it.
+        let load = Load::new(&self.context.shared, self.context.shard);
+        tokio::task::spawn_local(async move {
+            // An error says that the client hung up before it had our answer.
+            let Ok(upgraded) = upgraded.await else { return };
+            let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
+                return;
+            };
+            let opening = Opening { route, path, params, query, ip, head };
+            let stream = parts.io.into_inner();
+            if let Some(connection) = opener.open(opening, stream, &parts.read_buf, load) {
+                reserved.keep();
+                if opener.context.is_draining() {
+                    connection.close(close::GOING_AWAY, "the server is shutting down");
+                }
+                connection.run().await;
+            }
+        });
+        Ok(accept_key)
+    }
+
+    fn open(
+        &self,
+        opening: Opening,
+        stream: TcpStream,
+        early: &[u8],
+        load: Load,
+    ) -> Option<Rc<Connection>> {
+        let gauge = Arc::new(Gauge::default());
+        let Opening { route, path, params, query, ip, head } = opening;
+        let connection = self.hub.borrow_mut().add(|handle| {
+            // Before the connection sees what the peer sent early: `open` comes first.
+            self.context.event(Event::Open(Box::new(Opened {
+                handle,
+                route: route.id,
+                id: format!("{:032x}", rand::random::<u128>()),
+                path,
+                params,
+                query,
+                ip,
+                head,
+                gauge: Arc::clone(&gauge),
+            })));
+            let context = Rc::clone(&self.context);
+            Connection::new(
+                handle,
+                route.binary,
+                gauge,
+                Socket { stream, _load: load },
+                early,
+                context,
+            )
+        });
+        if connection.is_none() {
+            let message = "a shard has no slot left for a connection".to_owned();
+            self.context.log(LogLevel::Error, message);
+        }
+        connection
+    }
+}

@@ -1,0 +1,77 @@
+//! The responses the engine makes itself.
+
+use bytes::Bytes;
+use http::header::{self, HeaderName, HeaderValue};
+use http::{HeaderMap, Response, StatusCode};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{Either, Full};
+
+/// A response body: bytes at hand, or a file that is read as it is written.
+pub(crate) type Body = Either<Full<Bytes>, UnsyncBoxBody<Bytes, std::io::Error>>;
+
+pub(crate) const JSON: &str = "application/json";
+pub(crate) const TEXT: &str = "text/plain; charset=utf-8";
+pub(crate) const HTML: &str = "text/html; charset=utf-8";
+
+pub(crate) fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}
+
+pub(crate) fn full(status: StatusCode, content_type: &str, body: String) -> Response<Body> {
+    let mut response = Response::new(Either::Left(Full::new(Bytes::from(body))));
+    *response.status_mut() = status;
+    insert(response.headers_mut(), header::CONTENT_TYPE, content_type);
+    response
+}
+
+pub(crate) fn empty(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Either::Left(Full::default()));
+    *response.status_mut() = status;
+    response
+}
+
+pub(crate) fn switching_protocols(accept_key: &str) -> Response<Body> {
+    let mut response = empty(StatusCode::SWITCHING_PROTOCOLS);
+    let headers = response.headers_mut();
+    insert(headers, header::CONNECTION, "Upgrade");
+    insert(headers, header::UPGRADE, "websocket");
+    insert(headers, header::SEC_WEBSOCKET_ACCEPT, accept_key);
+    response
+}
+
+pub(crate) fn bad_path(headers: &HeaderMap) -> Response<Body> {
+    error(StatusCode::BAD_REQUEST, "the path has a bad escape", headers)
+}
+
+/// An error the engine answers by itself: a page for browsers, JSON for everyone else.
+pub(crate) fn error(
+    status: StatusCode,
+    message: &str,
+    request_headers: &HeaderMap,
+) -> Response<Body> {
+    let reason = status.canonical_reason().unwrap_or("Error");
+    let wants_html = request_headers
+        .get(header::ACCEPT)
+        .is_some_and(|accept| accept.as_bytes().windows(9).any(|part| part == b"text/html"));
+    if wants_html {
+        let message = escape_html(message);
+        let page = format!(
+            "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{reason}</title>\
+             <h1>{} {reason}</h1><p>{message}</p></html>\n",
+            status.as_u16()
+        );
+        return full(status, HTML, page);
+    }
+    let body = serde_json::json!({
+        "error": reason,
+        "statusCode": status.as_u16(),
+        "message": message,
+    });
+    full(status, JSON, body.to_string())
+}
+
+pub(crate) fn escape_html(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
