@@ -21,28 +21,13 @@ use crate::close;
 use crate::codec::{Data, Decoder, Item, Limits, Violation};
 use crate::context::{Context, Load};
 use crate::event::Event;
+use crate::keepalive::{Overdue, Phase, Signs};
 use crate::message::{self, Kind};
 use crate::outbox::{Chunk, Flushed, Gauge, Outbox, Sink};
 use crate::slots::Handle;
 
 /// Reads one connection may do before the others have their turn.
 const READS_A_TURN: usize = 4;
-
-/// How far the life of a connection has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    /// Messages go both ways.
-    Open,
-    /// We sent a close frame and wait for the peer's.
-    Closing { since: Instant },
-    /// The peer broke the rules: what it still sends is thrown away until it hangs up, so that our
-    /// close frame is not lost to a TCP reset.
-    Failing { since: Instant },
-    /// Both close frames are said; ours may still have to be written.
-    Closed { since: Instant },
-    /// The socket is gone.
-    Ended,
-}
 
 pub(crate) struct Connection {
     pub(crate) handle: Handle,
@@ -74,9 +59,7 @@ struct Inner {
     received: u64,
     /// What the meter counts of the outbox.
     metered: usize,
-    last_read: Instant,
-    last_message: Instant,
-    ping_sent: Option<Instant>,
+    signs: Signs,
     /// The peer's close frame, as soon as it is here.
     peer_close: Option<(u16, Box<str>)>,
     /// Positions in the stream of written bytes that someone waits for.
@@ -90,15 +73,6 @@ struct Waiting {
     bytes: usize,
 }
 
-/// What a sweep found over an idle time.
-enum Overdue {
-    Nothing,
-    Ping,
-    Dead,
-    Idle,
-    CloseTimeout,
-}
-
 impl Connection {
     /// `early` is what the peer sent right behind its upgrade request.
     pub(crate) fn new(
@@ -109,7 +83,6 @@ impl Connection {
         early: &[u8],
         context: Rc<Context<Connection>>,
     ) -> Rc<Self> {
-        let now = Instant::now();
         let connection = Rc::new(Self {
             handle,
             binary,
@@ -126,9 +99,7 @@ impl Connection {
                 waiting: Waiting::default(),
                 received: 0,
                 metered: 0,
-                last_read: now,
-                last_message: now,
-                ping_sent: None,
+                signs: Signs::new(Instant::now()),
                 peer_close: None,
                 drains: Vec::new(),
             }),
@@ -220,8 +191,7 @@ impl Connection {
     }
 
     fn take_input(&self, inner: &mut Inner, input: &mut [u8]) {
-        inner.last_read = Instant::now();
-        inner.ping_sent = None;
+        inner.signs.read(Instant::now());
         if matches!(inner.phase, Phase::Failing { .. } | Phase::Closed { .. } | Phase::Ended) {
             return;
         }
@@ -263,7 +233,7 @@ impl Connection {
             _ => ControlFlow::Continue(()),
         });
         if messages > 0 {
-            inner.last_message = inner.last_read;
+            inner.signs.message();
             inner.waiting.events += messages;
             inner.waiting.bytes += bytes;
             self.context.meter(bytes as isize);
@@ -451,8 +421,7 @@ impl Connection {
         self.context.meter(-(bytes as isize));
         if paused && !self.must_pause(inner) {
             // The peer could not show that it lives while nobody read.
-            inner.last_read = Instant::now();
-            inner.ping_sent = None;
+            inner.signs.read(Instant::now());
             wake(inner);
         }
     }
@@ -464,56 +433,24 @@ impl Connection {
 
     /// Keep-alive and time-outs; called a few times in each of them.
     pub(crate) fn sweep(self: &Rc<Self>, now: Instant) {
-        let overdue = self.overdue(&self.inner.borrow(), now);
+        let overdue = {
+            let inner = self.inner.borrow();
+            // While we do not read, silence proves nothing; TCP_USER_TIMEOUT finds the dead.
+            let listening = !self.must_pause(&inner);
+            inner.signs.overdue(inner.phase, listening, self.context.config(), now)
+        };
         match overdue {
             Overdue::Nothing => {}
             Overdue::Ping => {
                 {
                     let inner = &mut *self.inner.borrow_mut();
-                    inner.ping_sent = Some(now);
+                    inner.signs.pinged(now);
                     inner.outbox.push(Chunk::control(message::ping()));
                 }
                 self.mark_dirty();
             }
             Overdue::Idle => self.close(close::GOING_AWAY, "idle timeout"),
             Overdue::Dead | Overdue::CloseTimeout => self.terminate(),
-        }
-    }
-
-    fn overdue(&self, inner: &Inner, now: Instant) -> Overdue {
-        let config = self.context.config();
-        match inner.phase {
-            Phase::Ended => Overdue::Nothing,
-            Phase::Closing { since } | Phase::Failing { since } | Phase::Closed { since } => {
-                if now.duration_since(since) >= config.closing_timeout {
-                    Overdue::CloseTimeout
-                } else {
-                    Overdue::Nothing
-                }
-            }
-            Phase::Open => {
-                if self.must_pause(inner) {
-                    // We do not read, so silence proves nothing; TCP_USER_TIMEOUT finds the dead.
-                    return Overdue::Nothing;
-                }
-                if let Some(sent) = inner.ping_sent
-                    && now.duration_since(sent) >= config.ping_timeout
-                {
-                    return Overdue::Dead;
-                }
-                if !config.idle_timeout.is_zero()
-                    && now.duration_since(inner.last_message) >= config.idle_timeout
-                {
-                    return Overdue::Idle;
-                }
-                if !config.ping_interval.is_zero()
-                    && inner.ping_sent.is_none()
-                    && now.duration_since(inner.last_read) >= config.ping_interval
-                {
-                    return Overdue::Ping;
-                }
-                Overdue::Nothing
-            }
         }
     }
 

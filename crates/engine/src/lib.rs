@@ -6,9 +6,9 @@
 //! it).
 //! - plain data: [`config`] every limit and timer; [`close`] close codes; [`path`] the canonical form
 //!   of a concrete path; `slots` handles; [`message`] prepared frames
-//! - machines: [`router`] patterns and matching; `codec` what a client's bytes mean; [`outbox`]
-//!   frames waiting to be written; [`topics`] who is where; [`template`] and [`static_files`] what
-//!   is answered without a handler
+//! - machines: [`router`] patterns and matching; `codec` what a client's bytes mean; `keepalive`
+//!   when a peer is given up; [`outbox`] frames waiting to be written; [`topics`] who is where;
+//!   [`template`] and [`static_files`] what is answered without a handler
 //! - the border: [`event`] what shards tell the handlers' thread; `command` what they are told;
 //!   [`publisher`] its sending side; [`routes`] the table both read
 //! - sockets: [`upgrade`] the opening handshake; `context` what a shard's sockets share;
@@ -30,6 +30,7 @@ pub mod event;
 mod html_context;
 mod http;
 mod hub;
+mod keepalive;
 pub mod message;
 mod opening;
 pub mod outbox;
