@@ -154,6 +154,7 @@ impl Http {
         if *stage.borrow_and_update() != Stage::Serving {
             return;
         }
+        let mut first_awaited = true;
         let mut first_head = pin!(tokio::time::sleep(config.header_timeout));
         loop {
             tokio::select! {
@@ -170,7 +171,12 @@ impl Http {
                     }
                     connection.as_mut().graceful_shutdown();
                 }
-                () = &mut first_head, if !asked.get() => break,
+                () = &mut first_head, if first_awaited => {
+                    if !asked.get() {
+                        break;
+                    }
+                    first_awaited = false;
+                }
             }
         }
     }
@@ -327,6 +333,7 @@ impl Http {
         if response.status() == StatusCode::OK {
             *response.status_mut() = status;
         }
+        let mut own = HeaderMap::new();
         for (name, value) in &answer.headers {
             let (Ok(name), Ok(value)) =
                 (HeaderName::try_from(name.as_str()), HeaderValue::from_str(value))
@@ -336,17 +343,13 @@ impl Http {
                 self.context.log(LogLevel::Warning, message);
                 continue;
             };
-            match name {
-                // hyper frames the body and knows its length.
-                header::CONTENT_LENGTH | header::TRANSFER_ENCODING => {}
-                header::SET_COOKIE => {
-                    response.headers_mut().append(name, value);
-                }
-                _ => {
-                    response.headers_mut().insert(name, value);
-                }
+            // hyper frames the body and knows its length.
+            if name != header::CONTENT_LENGTH && name != header::TRANSFER_ENCODING {
+                own.append(name, value);
             }
         }
+        // A handler's header replaces the engine's; one it repeats stays repeated.
+        response.headers_mut().extend(own);
         response
     }
 }
