@@ -45,7 +45,7 @@ function jest(project, words) {
   return {
     name: `jest ${project}`,
     command: process.execPath,
-    args: [require.resolve('jest/bin/jest.js'), ...options, ...words],
+    args: [require.resolve('jest/bin/jest'), ...options, ...words],
     count: () => countJest(results),
   };
 }
