@@ -343,6 +343,11 @@ describe('answering', () => {
     expect(await (await fetch('/r?quick=1')).text()).toBe('quick');
   });
 
+  test('a handler that takes longer than the head of a request may take is not cut', async () => {
+    const { body } = await answerOf((req, res) => { setTimeout(() => res.text('took its time'), 600); }, { config: { headerTimeout: 0.2 } });
+    expect(body).toBe('took its time');
+  });
+
   test('a client that goes away does no harm', async () => {
     const answer = deferred();
     const { fetch } = await serve((router) => router.get('/r', async (req, res) => { await answer.promise; res.text('x'); }));

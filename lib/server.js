@@ -203,8 +203,10 @@ class Server {
     await within(timeout + STOP_SLACK, this.#stopped);
     // The engine is done with the sockets; close handlers may still be pending.
     await within(deadline - performance.now(), new Promise((resolve) => this.#dispatch.whenIdle(resolve)));
-    if (this.#dispatch.size > 0) {
-      this.#log.warning(`The shutdown timeout of ${timeout / 1000} s has passed; ${this.#dispatch.size} connections had not finished closing.`);
+    const left = this.#dispatch.size;
+    if (left > 0) {
+      const connections = left === 1 ? '1 connection' : `${left} connections`;
+      this.#log.warning(`The shutdown timeout of ${timeout / 1000} s has passed; ${connections} had not finished closing.`);
     }
     this.#end();
   }
