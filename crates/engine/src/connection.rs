@@ -54,6 +54,8 @@ struct Inner {
     /// The socket took no more; the task waits for room.
     blocked: bool,
     waker: Option<Waker>,
+    /// The task has stopped reading.
+    paused: bool,
     waiting: Waiting,
     /// Bytes of `send` that have reached this connection, for the gauge.
     received: u64,
@@ -96,6 +98,7 @@ impl Connection {
                 phase: Phase::Open,
                 blocked: false,
                 waker: None,
+                paused: false,
                 waiting: Waiting::default(),
                 received: 0,
                 metered: 0,
@@ -138,7 +141,7 @@ impl Connection {
             if inner.phase == Phase::Ended {
                 return Poll::Ready(());
             }
-            if self.must_pause(inner) {
+            if !self.may_read(inner) {
                 return Poll::Pending;
             }
             if turn == READS_A_TURN {
@@ -179,6 +182,20 @@ impl Connection {
             }
             Poll::Ready(Err(_)) => self.end(inner),
         }
+    }
+
+    /// Whether the task reads now; if not, it is woken when it may.
+    fn may_read(&self, inner: &mut Inner) -> bool {
+        let must_pause = self.must_pause(inner);
+        if must_pause && self.context.shared.is_over() {
+            self.context.starved.set(true);
+        }
+        if inner.paused && !must_pause {
+            // The peer could not show that it lives while nobody read.
+            inner.signs.read(Instant::now());
+        }
+        inner.paused = must_pause;
+        !must_pause
     }
 
     /// Whether reading stops until the handlers have caught up.
@@ -398,9 +415,10 @@ impl Connection {
         wake(inner);
     }
 
-    /// What this connection keeps in memory for a peer that does not read.
+    /// What closing this connection as a slow consumer could free, in bytes.
     pub(crate) fn backlog(&self) -> usize {
-        self.inner.borrow().metered
+        let inner = self.inner.borrow();
+        if inner.phase == Phase::Open { inner.metered } else { 0 }
     }
 
     /// Closes with 1013 because the process holds too much.
@@ -415,20 +433,27 @@ impl Connection {
     /// A message of `bytes` was handed to its handler.
     pub(crate) fn acknowledge(&self, bytes: usize) {
         let inner = &mut *self.inner.borrow_mut();
-        let paused = self.must_pause(inner);
         inner.waiting.events = inner.waiting.events.saturating_sub(1);
         inner.waiting.bytes = inner.waiting.bytes.saturating_sub(bytes);
         self.context.meter(-(bytes as isize));
-        if paused && !self.must_pause(inner) {
-            // The peer could not show that it lives while nobody read.
-            inner.signs.read(Instant::now());
-            wake(inner);
-        }
+        self.resume_if(inner);
     }
 
-    /// Wakes the task, which reads again if it may.
+    /// Nobody will acknowledge what still waits: its handlers are gone.
+    pub(crate) fn write_off(&self) {
+        let waiting = std::mem::take(&mut self.inner.borrow_mut().waiting);
+        self.context.meter(-(waiting.bytes as isize));
+    }
+
+    /// Wakes the task if it has stopped reading and may go on.
     pub(crate) fn resume(&self) {
-        wake(&self.inner.borrow());
+        self.resume_if(&self.inner.borrow());
+    }
+
+    fn resume_if(&self, inner: &Inner) {
+        if inner.paused && !self.must_pause(inner) {
+            wake(inner);
+        }
     }
 
     /// Keep-alive and time-outs; called a few times in each of them.
@@ -436,8 +461,7 @@ impl Connection {
         let overdue = {
             let inner = self.inner.borrow();
             // While we do not read, silence proves nothing; TCP_USER_TIMEOUT finds the dead.
-            let listening = !self.must_pause(&inner);
-            inner.signs.overdue(inner.phase, listening, self.context.config(), now)
+            inner.signs.overdue(inner.phase, !inner.paused, self.context.config(), now)
         };
         match overdue {
             Overdue::Nothing => {}

@@ -128,6 +128,8 @@ pub(crate) struct Context<Connection> {
     batch: RefCell<EventBatch>,
     first: Cell<Option<Instant>>,
     meter: Meter,
+    /// A connection has stopped reading because the process held too much.
+    pub(crate) starved: Cell<bool>,
     /// For writing many small frames at once.
     pub(crate) scratch: RefCell<Vec<u8>>,
     pub(crate) read_buffer: RefCell<Box<[u8]>>,
@@ -146,6 +148,7 @@ impl<Connection> Context<Connection> {
             batch: RefCell::default(),
             first: Cell::new(None),
             meter: Meter { unsaid: Cell::new(0) },
+            starved: Cell::new(false),
             scratch: RefCell::default(),
             read_buffer: RefCell::new(vec![0; READ_BYTES].into_boxed_slice()),
             dirty: RefCell::default(),

@@ -63,8 +63,6 @@ struct Shard {
     waker: OnceCell<Waker>,
     deadline: Cell<Option<Instant>>,
     drained: Cell<bool>,
-    /// Reading was paused because the process held too much.
-    was_over: Cell<bool>,
     terminated: Cell<bool>,
     taken: RefCell<Vec<CommandBatch>>,
 }
@@ -147,7 +145,6 @@ impl Shard {
             waker: OnceCell::new(),
             deadline: Cell::new(None),
             drained: Cell::new(false),
-            was_over: Cell::new(false),
             terminated: Cell::new(false),
             taken: RefCell::default(),
         })
@@ -240,7 +237,12 @@ impl Shard {
             }
             Command::Join { handle, topic } => self.hub.borrow_mut().join(handle, topic),
             Command::Leave { handle } => self.hub.borrow_mut().leave(handle),
-            Command::Release { handle } => self.hub.borrow_mut().release(handle),
+            Command::Release { handle } => {
+                if let Some(connection) = connection(handle) {
+                    connection.write_off();
+                }
+                self.hub.borrow_mut().release(handle);
+            }
             Command::Close { handle, code, reason } => {
                 if let Some(connection) = connection(handle) {
                     connection.close(code, &reason);
@@ -309,7 +311,6 @@ impl Shard {
     fn relieve(&self) {
         self.context.say_meter();
         if self.context.shared.is_over() {
-            self.was_over.set(true);
             for _ in 0..SHED_SLICE {
                 let largest = {
                     let hub = self.hub.borrow();
@@ -327,8 +328,8 @@ impl Shard {
                 }
             }
         }
-        if self.was_over.get() && !self.context.shared.is_over() {
-            self.was_over.set(false);
+        if self.context.starved.get() && !self.context.shared.is_over() {
+            self.context.starved.set(false);
             for connection in self.hub.borrow().connections() {
                 connection.resume();
             }
