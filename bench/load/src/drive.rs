@@ -1,0 +1,258 @@
+//! The event loop: keeps as many messages under way as the plan says, and counts.
+
+use std::io;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use mio::{Events, Interest, Poll, Token};
+
+use crate::frame::{self, Expected, Seen};
+use crate::latency::Latency;
+use crate::peer::{self, Peer};
+use crate::plan::{Plan, Work};
+use crate::usage::Usage;
+
+const READ_BUFFER: usize = 256 * 1024;
+const EVENTS: usize = 1024;
+/// Without any delivery for this long, the server is given up.
+const STALLED: Duration = Duration::from_secs(5);
+/// After the last delivery that is due, more of them would be too many.
+const QUIET: Duration = Duration::from_millis(50);
+/// How long one wait for events may last, so that the marks of time are not missed by more.
+const TICK: Duration = Duration::from_millis(20);
+
+/// What came of a plan.
+pub(crate) struct Outcome {
+    pub(crate) window: Duration,
+    /// Messages sent and deliveries received within the window.
+    pub(crate) messages: u64,
+    pub(crate) deliveries: u64,
+    /// Of the whole run: deliveries that never came, and that nobody had sent.
+    pub(crate) lost: u64,
+    pub(crate) extra: u64,
+    pub(crate) usage: Usage,
+    /// Recorded where each connection has one message under way.
+    pub(crate) latency: Latency,
+}
+
+/// Counters at a mark of time.
+struct Mark {
+    at: Instant,
+    messages: u64,
+    deliveries: u64,
+    usage: Usage,
+}
+
+/// # Errors
+/// When a connection cannot be made or does not last, when a frame comes that was not sent, and
+/// when nothing comes for five seconds.
+pub(crate) fn run(plan: &Plan) -> io::Result<Outcome> {
+    let mut load = Load::connect(plan)?;
+    load.begin()?;
+    load.go_on_for(plan.warm_up)?;
+    let begin = load.mark()?;
+    load.timing = plan.work == Work::Echo && plan.in_flight == 1;
+    load.go_on_for(plan.measured)?;
+    let end = load.mark()?;
+    load.timing = false;
+    load.sending = false;
+    let (lost, extra) = load.finish()?;
+    Ok(Outcome {
+        window: end.at - begin.at,
+        messages: end.messages - begin.messages,
+        deliveries: end.deliveries - begin.deliveries,
+        lost,
+        extra,
+        usage: end.usage.since(&begin.usage),
+        latency: load.latency,
+    })
+}
+
+struct Load<'a> {
+    plan: &'a Plan,
+    poll: Poll,
+    events: Events,
+    buffer: Vec<u8>,
+    expected: Expected,
+    peers: Vec<Peer>,
+    sending: bool,
+    timing: bool,
+    /// Sums over the peers.
+    sent: u64,
+    received: u64,
+    last_delivery: Instant,
+    latency: Latency,
+}
+
+impl<'a> Load<'a> {
+    fn connect(plan: &'a Plan) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let mut peers = Vec::with_capacity(plan.connections);
+        for index in 0..plan.connections {
+            let greeted = plan.work != Work::Echo;
+            let socket = peer::connect(plan.address, &plan.path, greeted)
+                .map_err(|error| about(index, &error))?;
+            let one = frame::masked(&frame::message(index, plan.bytes));
+            let frames: Rc<[u8]> = one.repeat(plan.in_flight).into();
+            let mut peer = Peer::new(socket, index, frames, one.len());
+            poll.registry().register(
+                &mut peer.socket,
+                Token(index),
+                Interest::READABLE | Interest::WRITABLE,
+            )?;
+            peers.push(peer);
+        }
+        Ok(Self {
+            plan,
+            poll,
+            events: Events::with_capacity(EVENTS),
+            buffer: vec![0; READ_BUFFER],
+            expected: Expected::new(plan.bytes),
+            peers,
+            sending: true,
+            timing: false,
+            sent: 0,
+            received: 0,
+            last_delivery: Instant::now(),
+            latency: Latency::default(),
+        })
+    }
+
+    /// Deliveries that one message causes.
+    fn audience(&self) -> u64 {
+        match self.plan.work {
+            Work::Echo => 1,
+            Work::BroadcastAll | Work::BroadcastOne => self.peers.len() as u64,
+        }
+    }
+
+    fn begin(&mut self) -> io::Result<()> {
+        let senders = match self.plan.work {
+            Work::BroadcastOne => 1,
+            Work::Echo | Work::BroadcastAll => self.peers.len(),
+        };
+        for index in 0..senders {
+            self.send(index, self.plan.in_flight as u64)?;
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, index: usize, count: u64) -> io::Result<()> {
+        self.sent += count;
+        let peer = &mut self.peers[index];
+        peer.sent_at = Instant::now();
+        peer.send(count).map_err(|error| about(index, &error))
+    }
+
+    fn mark(&self) -> io::Result<Mark> {
+        Ok(Mark {
+            at: Instant::now(),
+            messages: self.sent,
+            deliveries: self.received,
+            usage: Usage::now(self.plan.server)?,
+        })
+    }
+
+    fn go_on_for(&mut self, duration: Duration) -> io::Result<()> {
+        let end = Instant::now() + duration;
+        loop {
+            let now = Instant::now();
+            if now >= end {
+                return Ok(());
+            }
+            if now.saturating_duration_since(self.last_delivery) > STALLED {
+                return Err(io::Error::other(format!(
+                    "nothing came for {} s while {} deliveries were due",
+                    STALLED.as_secs(),
+                    (self.sent * self.audience()).saturating_sub(self.received)
+                )));
+            }
+            self.turn(end - now)?;
+        }
+    }
+
+    /// One wait, and what is ready after it.
+    fn turn(&mut self, at_most: Duration) -> io::Result<()> {
+        let mut events = std::mem::replace(&mut self.events, Events::with_capacity(0));
+        let waited = self.poll.poll(&mut events, Some(at_most.min(TICK)));
+        match waited {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => other?,
+        }
+        let before = self.received;
+        for event in &events {
+            let Token(index) = event.token();
+            if event.is_readable() {
+                self.readable(index)?;
+            }
+            if event.is_writable() {
+                let flushed = self.peers[index].flush();
+                flushed.map_err(|error| about(index, &error))?;
+            }
+        }
+        self.events = events;
+        if self.received != before {
+            self.last_delivery = Instant::now();
+        }
+        Ok(())
+    }
+
+    fn readable(&mut self, index: usize) -> io::Result<()> {
+        let peer = &mut self.peers[index];
+        let Seen { messages, own, .. } =
+            peer.receive(&mut self.buffer, &self.expected).map_err(|error| about(index, &error))?;
+        self.received += messages;
+        if self.timing && messages > 0 {
+            self.latency.record(peer.sent_at.elapsed());
+        }
+        if !self.sending {
+            return Ok(());
+        }
+        match self.plan.work {
+            Work::Echo if messages > 0 => self.send(index, messages),
+            Work::BroadcastAll if own > 0 => self.send(index, own),
+            Work::BroadcastOne => {
+                let complete = self.received / self.peers.len() as u64;
+                let under_way = self.sent.saturating_sub(complete);
+                match (self.plan.in_flight as u64).saturating_sub(under_way) {
+                    0 => Ok(()),
+                    free => self.send(0, free),
+                }
+            }
+            Work::Echo | Work::BroadcastAll => Ok(()),
+        }
+    }
+
+    /// Waits for what is still under way; returns how many deliveries were lost and how many were
+    /// too many.
+    fn finish(&mut self) -> io::Result<(u64, u64)> {
+        let due = self.sent * self.audience();
+        let mut progress = Instant::now();
+        let mut received = self.received;
+        while self.received < due && progress.elapsed() < STALLED {
+            self.turn(TICK)?;
+            if self.received != received {
+                received = self.received;
+                progress = Instant::now();
+            }
+        }
+        let end = Instant::now() + QUIET;
+        while Instant::now() < end {
+            self.turn(QUIET)?;
+        }
+        let (mut lost, mut extra) = (0, 0);
+        for peer in &self.peers {
+            let expected = match self.plan.work {
+                Work::Echo => peer.sent,
+                Work::BroadcastAll | Work::BroadcastOne => self.sent,
+            };
+            lost += expected.saturating_sub(peer.received);
+            extra += peer.received.saturating_sub(expected);
+        }
+        Ok((lost, extra))
+    }
+}
+
+fn about(index: usize, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("connection {index}: {error}"))
+}

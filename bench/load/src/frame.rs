@@ -1,0 +1,250 @@
+//! Frames that are made once, and the reader that compares what comes back with them.
+
+/// Bytes at the start of each message that name its sender.
+pub(crate) const MARK: usize = 8;
+
+/// Any key but zero makes the server unmask as it does for a browser.
+const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+
+const FINAL_TEXT: u8 = 0x81;
+const FINAL_PING: u8 = 0x89;
+const FINAL_PONG: u8 = 0x8a;
+const OPCODE: u8 = 0x0f;
+const CLOSE: u8 = 0x08;
+
+/// The text of sender `index`: its mark, then letters, `bytes` long in all.
+pub(crate) fn message(index: usize, bytes: usize) -> Vec<u8> {
+    let mark = format!("{index:0MARK$}").into_bytes();
+    mark.into_iter().chain((b'a'..=b'z').cycle()).take(bytes).collect()
+}
+
+/// A text frame as a server sends it.
+pub(crate) fn unmasked(payload: &[u8]) -> Vec<u8> {
+    let mut frame = header(FINAL_TEXT, payload.len(), 0);
+    frame.extend_from_slice(payload);
+    frame
+}
+
+/// A text frame as a client sends it.
+pub(crate) fn masked(payload: &[u8]) -> Vec<u8> {
+    let mut frame = header(FINAL_TEXT, payload.len(), 0x80);
+    frame.extend_from_slice(&MASK);
+    frame.extend(payload.iter().zip(MASK.iter().cycle()).map(|(a, b)| a ^ b));
+    frame
+}
+
+/// The answer to a ping.
+fn pong(payload: &[u8]) -> Vec<u8> {
+    let mut frame = header(FINAL_PONG, payload.len(), 0x80);
+    // A key of zero leaves the payload as it is.
+    frame.extend_from_slice(&[0; 4]);
+    frame.extend_from_slice(payload);
+    frame
+}
+
+fn header(first: u8, length: usize, mask_bit: u8) -> Vec<u8> {
+    let mut header = vec![first];
+    if length < 126 {
+        header.push(mask_bit | length as u8);
+    } else if let Ok(length) = u16::try_from(length) {
+        header.push(mask_bit | 126);
+        header.extend_from_slice(&length.to_be_bytes());
+    } else {
+        header.push(mask_bit | 127);
+        header.extend_from_slice(&(length as u64).to_be_bytes());
+    }
+    header
+}
+
+/// Length of a server's frame, header included; `None` while its header is incomplete.
+fn frame_length(bytes: &[u8]) -> Option<usize> {
+    let short = usize::from(*bytes.get(1)? & 0x7f);
+    Some(match short {
+        126 => 4 + usize::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?)),
+        127 => {
+            let length = u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?);
+            10usize.saturating_add(length as usize)
+        }
+        _ => 2 + short,
+    })
+}
+
+/// What every data frame from the server has to look like, whoever sent it.
+pub(crate) struct Expected {
+    frame: Vec<u8>,
+    header: usize,
+}
+
+impl Expected {
+    pub(crate) fn new(bytes: usize) -> Self {
+        let frame = unmasked(&message(0, bytes));
+        let header = frame.len() - bytes;
+        Self { frame, header }
+    }
+
+    /// The sender's mark, if this is a whole and faithful frame of one of the senders.
+    fn mark<'a>(&self, frame: &'a [u8]) -> Option<&'a [u8]> {
+        let rest = self.header + MARK;
+        let faithful = frame.len() == self.frame.len()
+            && frame[..self.header] == self.frame[..self.header]
+            && frame[rest..] == self.frame[rest..];
+        faithful.then(|| &frame[self.header..rest])
+    }
+}
+
+/// Cuts one connection's bytes into frames.
+#[derive(Default)]
+pub(crate) struct Reader {
+    /// The beginning of a frame whose end has not arrived.
+    part: Vec<u8>,
+}
+
+/// What a read brought.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Seen {
+    /// Messages.
+    pub(crate) messages: u64,
+    /// Those among them with the mark asked for.
+    pub(crate) own: u64,
+    /// A frame to send back.
+    pub(crate) pong: Option<Vec<u8>>,
+}
+
+impl Reader {
+    /// # Errors
+    /// A sentence about the first frame that is neither a faithful message nor a ping.
+    pub(crate) fn read(
+        &mut self,
+        mut bytes: &[u8],
+        expected: &Expected,
+        own: &[u8],
+    ) -> Result<Seen, String> {
+        let mut seen = Seen::default();
+        while !self.part.is_empty() && !bytes.is_empty() {
+            let wanted = frame_length(&self.part).unwrap_or(self.part.len() + 1);
+            let missing = wanted.saturating_sub(self.part.len()).min(bytes.len());
+            let (now, later) = bytes.split_at(missing);
+            self.part.extend_from_slice(now);
+            bytes = later;
+            if frame_length(&self.part) == Some(self.part.len()) {
+                see(&self.part, expected, own, &mut seen)?;
+                self.part.clear();
+            }
+        }
+        while let Some(length) = frame_length(bytes).filter(|length| *length <= bytes.len()) {
+            let (frame, later) = bytes.split_at(length);
+            see(frame, expected, own, &mut seen)?;
+            bytes = later;
+        }
+        // A server that announces more than was ever sent is found out now, not when it arrives.
+        if frame_length(bytes).is_some_and(|length| length > expected.frame.len().max(127)) {
+            return Err(unexpected(bytes));
+        }
+        self.part.extend_from_slice(bytes);
+        Ok(seen)
+    }
+}
+
+fn see(frame: &[u8], expected: &Expected, own: &[u8], seen: &mut Seen) -> Result<(), String> {
+    if let Some(mark) = expected.mark(frame) {
+        seen.messages += 1;
+        seen.own += u64::from(mark == own);
+        return Ok(());
+    }
+    if frame[0] == FINAL_PING && frame.len() <= 127 {
+        seen.pong = Some(pong(&frame[2..]));
+        return Ok(());
+    }
+    Err(unexpected(frame))
+}
+
+fn unexpected(frame: &[u8]) -> String {
+    if frame[0] & OPCODE == CLOSE {
+        let code = match frame.get(2..4) {
+            Some(code) => u16::from_be_bytes([code[0], code[1]]).to_string(),
+            None => "no code".into(),
+        };
+        return format!("closed with {code}");
+    }
+    format!(
+        "sent a frame that is no message of the load: first byte {:#04x}, {} bytes",
+        frame[0],
+        frame_length(frame).unwrap_or(frame.len())
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn own() -> Vec<u8> {
+        message(7, MARK)
+    }
+
+    #[test]
+    fn frames_are_found_wherever_reads_cut_them() {
+        for bytes in [8, 125, 126, 300, 70_000] {
+            let expected = Expected::new(bytes);
+            let mut stream = unmasked(&message(7, bytes));
+            stream.extend(unmasked(&message(8, bytes)));
+            let step = (stream.len() / 50).max(1);
+            for cut in (0..stream.len()).step_by(step) {
+                let mut reader = Reader::default();
+                let first = reader.read(&stream[..cut], &expected, &own()).unwrap();
+                let second = reader.read(&stream[cut..], &expected, &own()).unwrap();
+                assert_eq!(first.messages + second.messages, 2, "{bytes} cut at {cut}");
+                assert_eq!(first.own + second.own, 1, "{bytes} cut at {cut}");
+            }
+            let mut reader = Reader::default();
+            let mut messages = 0;
+            for byte in stream.chunks(1).take(400) {
+                messages += reader.read(byte, &expected, &own()).unwrap().messages;
+            }
+            assert_eq!(messages, stream.len().min(400) as u64 / (stream.len() as u64 / 2));
+        }
+    }
+
+    #[test]
+    fn a_message_of_another_length_or_text_is_refused() {
+        let expected = Expected::new(64);
+        let mut wrong_letter = unmasked(&message(7, 64));
+        *wrong_letter.last_mut().unwrap() ^= 1;
+        let mut binary = unmasked(&message(7, 64));
+        binary[0] = 0x82;
+        let longer = unmasked(&message(7, 65));
+        let endless = [FINAL_TEXT, 127, 0, 0, 0, 1, 0, 0, 0, 0].to_vec();
+        for stream in [wrong_letter, binary, longer, endless] {
+            let mut reader = Reader::default();
+            let sentence = reader.read(&stream, &expected, &own()).unwrap_err();
+            assert!(sentence.contains("no message of the load"), "{sentence}");
+        }
+    }
+
+    #[test]
+    fn a_close_is_reported_with_its_code() {
+        let mut reader = Reader::default();
+        let close = [0x88, 2, 0x03, 0xf5];
+        let sentence = reader.read(&close, &Expected::new(64), &own());
+        assert_eq!(sentence, Err("closed with 1013".into()));
+    }
+
+    #[test]
+    fn a_ping_between_messages_is_answered() {
+        let expected = Expected::new(64);
+        let mut stream = unmasked(&message(7, 64));
+        stream.extend([FINAL_PING, 2, b'h', b'i']);
+        stream.extend(unmasked(&message(7, 64)));
+        let seen = Reader::default().read(&stream, &expected, &own()).unwrap();
+        assert_eq!((seen.messages, seen.own), (2, 2));
+        assert_eq!(seen.pong.unwrap(), [0x8a, 0x82, 0, 0, 0, 0, b'h', b'i']);
+    }
+
+    #[test]
+    fn a_masked_frame_unmasks_to_its_payload() {
+        let frame = masked(b"12345678abc");
+        assert_eq!(frame[..6], [0x81, 0x80 | 11, 0x37, 0xfa, 0x21, 0x3d]);
+        let plain: Vec<u8> =
+            frame[6..].iter().zip(MASK.iter().cycle()).map(|(a, b)| a ^ b).collect();
+        assert_eq!(plain, b"12345678abc");
+    }
+}

@@ -1,0 +1,193 @@
+//! One connection of the load.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use crate::frame::{self, Expected, MARK, Reader, Seen};
+
+/// Key and answer of the example in RFC 6455, section 1.3.
+const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+
+/// What a room says to a member once it is in: from then on every broadcast reaches it.
+const GREETING: &[u8] = b"ready";
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const MAX_ANSWER: usize = 16 * 1024;
+
+/// Connects, upgrades and waits for the greeting if there is one. Returns a non-blocking socket
+/// with nothing left to read.
+pub(crate) fn connect(address: SocketAddr, path: &str, greeted: bool) -> io::Result<TcpStream> {
+    let mut socket = TcpStream::connect_timeout(&address, CONNECT_TIMEOUT)?;
+    socket.set_nodelay(true)?;
+    socket.set_read_timeout(Some(CONNECT_TIMEOUT))?;
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    );
+    socket.write_all(request.as_bytes())?;
+    let greeting = if greeted { frame::unmasked(GREETING) } else { Vec::new() };
+    let mut bytes = Vec::new();
+    let mut chunk = [0; 1024];
+    loop {
+        let read = socket.read(&mut chunk)?;
+        if read == 0 {
+            return Err(io::Error::other("the server ended the handshake"));
+        }
+        bytes.extend_from_slice(&chunk[..read]);
+        if let Some(end) = find(&bytes, b"\r\n\r\n") {
+            let (answer, rest) = bytes.split_at(end + 4);
+            check_answer(&String::from_utf8_lossy(answer))?;
+            if rest == greeting {
+                socket.set_nonblocking(true)?;
+                return Ok(socket);
+            }
+            if !greeting.starts_with(rest) {
+                return Err(io::Error::other(
+                    "the server sent something else than its greeting after the handshake",
+                ));
+            }
+        } else if bytes.len() > MAX_ANSWER {
+            return Err(io::Error::other("the server's answer has no end"));
+        }
+    }
+}
+
+fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
+    bytes.windows(wanted.len()).position(|window| window == wanted)
+}
+
+fn check_answer(answer: &str) -> io::Result<()> {
+    let status = answer.lines().next().unwrap_or_default();
+    if status.split(' ').nth(1) != Some("101") {
+        return Err(io::Error::other(format!("the server refused the upgrade: {status}")));
+    }
+    let accepted = answer.lines().any(|line| {
+        line.split_once(':').is_some_and(|(name, value)| {
+            name.eq_ignore_ascii_case("sec-websocket-accept") && value.trim() == ACCEPT
+        })
+    });
+    if accepted {
+        Ok(())
+    } else {
+        Err(io::Error::other("the server's Sec-WebSocket-Accept is wrong"))
+    }
+}
+
+/// A connected socket, what it still has to send, and what it has received.
+pub(crate) struct Peer {
+    pub(crate) socket: mio::net::TcpStream,
+    mark: [u8; MARK],
+    reader: Reader,
+    /// The same frame as often as messages may be under way, so that they go out in one write.
+    frames: Rc<[u8]>,
+    frame_length: usize,
+    /// Bytes to write, and how far into a frame the first of them is.
+    owed: usize,
+    phase: usize,
+    /// Written between two frames, and whole.
+    pong: Vec<u8>,
+    /// Messages handed to the socket or owed to it.
+    pub(crate) sent: u64,
+    pub(crate) received: u64,
+    /// When the last message was handed over.
+    pub(crate) sent_at: Instant,
+}
+
+impl Peer {
+    pub(crate) fn new(
+        socket: TcpStream,
+        index: usize,
+        frames: Rc<[u8]>,
+        frame_length: usize,
+    ) -> Self {
+        let mut mark = [0; MARK];
+        mark.copy_from_slice(&frame::message(index, MARK));
+        Self {
+            socket: mio::net::TcpStream::from_std(socket),
+            mark,
+            reader: Reader::default(),
+            frames,
+            frame_length,
+            owed: 0,
+            phase: 0,
+            pong: Vec::new(),
+            sent: 0,
+            received: 0,
+            sent_at: Instant::now(),
+        }
+    }
+
+    /// Sends `count` messages, or as much of them as the socket takes now.
+    pub(crate) fn send(&mut self, count: u64) -> io::Result<()> {
+        self.sent += count;
+        self.owed += count as usize * self.frame_length;
+        self.flush()
+    }
+
+    /// Writes what is owed, as far as the socket takes it.
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        loop {
+            let between = self.phase == 0 && !self.pong.is_empty();
+            let bytes = if between {
+                &self.pong[..]
+            } else {
+                let rest = &self.frames[self.phase..];
+                &rest[..rest.len().min(self.owed)]
+            };
+            if bytes.is_empty() {
+                return Ok(());
+            }
+            match self.socket.write(bytes) {
+                Ok(written) if between => {
+                    self.pong.drain(..written);
+                }
+                Ok(written) => {
+                    let whole = written == bytes.len();
+                    self.owed -= written;
+                    self.phase = (self.phase + written) % self.frame_length;
+                    if !whole {
+                        return Ok(());
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Reads all there is.
+    pub(crate) fn receive(&mut self, buffer: &mut [u8], expected: &Expected) -> io::Result<Seen> {
+        let mut all = Seen::default();
+        loop {
+            match self.socket.read(buffer) {
+                Ok(0) => return Err(io::Error::other("closed without a close frame")),
+                Ok(read) => {
+                    let seen = self
+                        .reader
+                        .read(&buffer[..read], expected, &self.mark)
+                        .map_err(io::Error::other)?;
+                    all.messages += seen.messages;
+                    all.own += seen.own;
+                    if let Some(pong) = seen.pong {
+                        self.pong.extend(pong);
+                        self.flush()?;
+                    }
+                    // A read that did not fill the buffer emptied the socket (epoll(7)): no second
+                    // one is needed to be told so.
+                    if read < buffer.len() {
+                        break;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.received += all.messages;
+        Ok(all)
+    }
+}
