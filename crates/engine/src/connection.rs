@@ -439,12 +439,6 @@ impl Connection {
         self.resume_if(inner);
     }
 
-    /// Nobody will acknowledge what still waits: its handlers are gone.
-    pub(crate) fn write_off(&self) {
-        let waiting = std::mem::take(&mut self.inner.borrow_mut().waiting);
-        self.context.meter(-(waiting.bytes as isize));
-    }
-
     /// Wakes the task if it has stopped reading and may go on.
     pub(crate) fn resume(&self) {
         self.resume_if(&self.inner.borrow());

@@ -237,12 +237,7 @@ impl Shard {
             }
             Command::Join { handle, topic } => self.hub.borrow_mut().join(handle, topic),
             Command::Leave { handle } => self.hub.borrow_mut().leave(handle),
-            Command::Release { handle } => {
-                if let Some(connection) = connection(handle) {
-                    connection.write_off();
-                }
-                self.hub.borrow_mut().release(handle);
-            }
+            Command::Release { handle } => self.hub.borrow_mut().release(handle),
             Command::Close { handle, code, reason } => {
                 if let Some(connection) = connection(handle) {
                     connection.close(code, &reason);
