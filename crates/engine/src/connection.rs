@@ -14,6 +14,8 @@ use std::sync::atomic::Ordering;
 use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::Instant;
 
+use bytes::Bytes;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -53,6 +55,8 @@ struct Inner {
     phase: Phase,
     /// The socket took no more; the task waits for room.
     blocked: bool,
+    /// The answer to the last ping that came while the socket was full.
+    pong: Option<Bytes>,
     waker: Option<Waker>,
     /// The task has stopped reading.
     paused: bool,
@@ -97,6 +101,7 @@ impl Connection {
                 outbox: Outbox::default(),
                 phase: Phase::Open,
                 blocked: false,
+                pong: None,
                 waker: None,
                 paused: false,
                 waiting: Waiting::default(),
@@ -170,6 +175,8 @@ impl Connection {
             Poll::Ready(Ok(())) => {
                 inner.blocked = false;
                 self.flush_inner(inner);
+                // A peer that takes what was sent lives, though it cannot answer a ping yet.
+                inner.signs.alive(Instant::now());
                 if inner.blocked
                     && let Some(Socket { stream, .. }) = &inner.socket
                 {
@@ -192,7 +199,7 @@ impl Connection {
         }
         if inner.paused && !must_pause {
             // The peer could not show that it lives while nobody read.
-            inner.signs.read(Instant::now());
+            inner.signs.alive(Instant::now());
         }
         inner.paused = must_pause;
         !must_pause
@@ -208,7 +215,7 @@ impl Connection {
     }
 
     fn take_input(&self, inner: &mut Inner, input: &mut [u8]) {
-        inner.signs.read(Instant::now());
+        inner.signs.alive(Instant::now());
         if matches!(inner.phase, Phase::Failing { .. } | Phase::Closed { .. } | Phase::Ended) {
             return;
         }
@@ -219,7 +226,7 @@ impl Connection {
         let mut unsupported = false;
         let mut messages = 0;
         let mut bytes = 0;
-        let Inner { decoder, outbox, peer_close, .. } = inner;
+        let Inner { decoder, outbox, blocked, pong, peer_close, .. } = inner;
         let result = decoder.decode(input, &limits, &mut |item| match item {
             Item::Text(data) if deliver => {
                 messages += 1;
@@ -239,7 +246,13 @@ impl Connection {
                 ControlFlow::Continue(())
             }
             Item::Ping(payload) if deliver => {
-                outbox.push(Chunk::control(message::pong(payload)));
+                let frame = message::pong(payload);
+                if *blocked {
+                    // RFC 6455 section 5.5.3: of several pings only the last must be answered.
+                    *pong = Some(frame);
+                } else {
+                    outbox.push(Chunk::control(frame));
+                }
                 ControlFlow::Continue(())
             }
             Item::Close { code, reason } => {
@@ -265,7 +278,7 @@ impl Connection {
             self.fail(inner, violation);
         } else if inner.peer_close.is_some() {
             self.answer_close(inner);
-        } else if inner.outbox.bytes() > 0 && !inner.blocked {
+        } else if inner.outbox.bytes() > 0 {
             self.flush_inner(inner);
         }
     }
@@ -348,7 +361,14 @@ impl Connection {
         };
         if !inner.blocked {
             let scratch = &mut *self.context.scratch.borrow_mut();
-            match inner.outbox.flush(&mut TcpSink(stream), scratch) {
+            let mut flushed = inner.outbox.flush(&mut TcpSink(stream), scratch);
+            if let (Ok(Flushed::All), Phase::Open) = (&flushed, inner.phase)
+                && let Some(pong) = inner.pong.take()
+            {
+                inner.outbox.push(Chunk::control(pong));
+                flushed = inner.outbox.flush(&mut TcpSink(stream), scratch);
+            }
+            match flushed {
                 Ok(Flushed::All) => {}
                 Ok(Flushed::Blocked) => {
                     inner.blocked = true;
@@ -389,10 +409,10 @@ impl Connection {
         }
     }
 
-    /// A slow consumer is closed, so that it costs nobody else memory. One frame always fits.
+    /// A slow consumer is closed, so that it costs nobody else memory. One message always fits.
     fn check_backlog(&self, inner: &mut Inner) {
         let cap = self.context.config().max_backlog;
-        if inner.outbox.bytes() > cap && inner.outbox.frames() > 1 {
+        if inner.outbox.bytes() > cap && inner.outbox.is_more_than_one_message() {
             self.shed(inner, "reading too slowly");
         }
     }
@@ -457,12 +477,19 @@ impl Connection {
             // While we do not read, silence proves nothing; TCP_USER_TIMEOUT finds the dead.
             inner.signs.overdue(inner.phase, !inner.paused, self.context.config(), now)
         };
+        if matches!(overdue, Overdue::Ping | Overdue::Dead) && self.takes_more(now) {
+            return;
+        }
         match overdue {
             Overdue::Nothing => {}
             Overdue::Ping => {
                 {
                     let inner = &mut *self.inner.borrow_mut();
                     inner.signs.pinged(now);
+                    if inner.blocked {
+                        // It would wait behind the rest; what is written meanwhile is the answer.
+                        return;
+                    }
                     inner.outbox.push(Chunk::control(message::ping()));
                 }
                 self.mark_dirty();
@@ -470,6 +497,26 @@ impl Connection {
             Overdue::Idle => self.close(close::GOING_AWAY, "idle timeout"),
             Overdue::Dead | Overdue::CloseTimeout => self.terminate(),
         }
+    }
+
+    /// Whether a peer that is behind has taken anything since the socket was full. The system
+    /// wakes the task only when there is plenty of room again, which may take a slow peer minutes.
+    fn takes_more(&self, now: Instant) -> bool {
+        let inner = &mut *self.inner.borrow_mut();
+        let Some(Socket { stream, .. }) = &inner.socket else { return false };
+        if !inner.blocked {
+            return false;
+        }
+        let before = inner.outbox.written();
+        let scratch = &mut *self.context.scratch.borrow_mut();
+        // An error is seen by the task, which the socket wakes.
+        let _ = inner.outbox.flush(&mut FullSink(SockRef::from(stream)), scratch);
+        let took = inner.outbox.written() > before;
+        if took {
+            inner.signs.alive(now);
+            self.wrote(inner);
+        }
+        took
     }
 
     /// Ends TCP without a closing handshake.
@@ -539,5 +586,18 @@ impl Sink for TcpSink<'_> {
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         self.0.try_write_vectored(slices)
+    }
+}
+
+/// A socket of which tokio knows only that it was full.
+struct FullSink<'a>(SockRef<'a>);
+
+impl Sink for FullSink<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.send(bytes)
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.0.send_vectored(slices)
     }
 }

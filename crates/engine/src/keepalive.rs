@@ -36,25 +36,25 @@ pub(crate) enum Overdue {
 
 /// The signs of life of one peer.
 pub(crate) struct Signs {
-    last_read: Instant,
+    last_sign: Instant,
     last_message: Instant,
     ping_sent: Option<Instant>,
 }
 
 impl Signs {
     pub(crate) fn new(now: Instant) -> Self {
-        Self { last_read: now, last_message: now, ping_sent: None }
+        Self { last_sign: now, last_message: now, ping_sent: None }
     }
 
-    /// Bytes came, whatever they say.
-    pub(crate) fn read(&mut self, now: Instant) {
-        self.last_read = now;
+    /// Bytes came, whatever they say, or went.
+    pub(crate) fn alive(&mut self, now: Instant) {
+        self.last_sign = now;
         self.ping_sent = None;
     }
 
     /// What was just read held a message.
     pub(crate) fn message(&mut self) {
-        self.last_message = self.last_read;
+        self.last_message = self.last_sign;
     }
 
     pub(crate) fn pinged(&mut self, now: Instant) {
@@ -92,7 +92,7 @@ impl Signs {
                 }
                 if !config.ping_interval.is_zero()
                     && self.ping_sent.is_none()
-                    && now.duration_since(self.last_read) >= config.ping_interval
+                    && now.duration_since(self.last_sign) >= config.ping_interval
                 {
                     return Overdue::Ping;
                 }
@@ -133,7 +133,7 @@ mod tests {
         signs.pinged(at(begun, 30));
         assert_eq!(due(&signs, 39), Overdue::Nothing);
         assert_eq!(due(&signs, 40), Overdue::Dead);
-        signs.read(at(begun, 39));
+        signs.alive(at(begun, 39));
         assert_eq!(due(&signs, 68), Overdue::Nothing, "any byte is a sign of life");
         assert_eq!(due(&signs, 100), Overdue::Idle, "but only messages count as use");
     }

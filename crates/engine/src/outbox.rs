@@ -13,6 +13,8 @@ pub(crate) const GATHER_BYTES: usize = 16 * 1024;
 const MAX_SLICES: usize = 64;
 /// An empty outbox keeps room for this many chunks and gives the rest back.
 const KEPT_CHUNKS: usize = 8;
+/// Bytes behind a message that are not held against its size: pongs, above all.
+const CONTROL_ROOM: usize = 1_024;
 /// A waiting chunk may hold on to this many times its size.
 pub(crate) const PINS_AT_MOST: usize = 4;
 
@@ -74,6 +76,14 @@ impl Outbox {
     /// Frames queued, a partly written one included.
     pub(crate) fn frames(&self) -> u64 {
         self.chunks.iter().map(|chunk| u64::from(chunk.frames)).sum()
+    }
+
+    /// Whether more waits than one message and the control frames that came meanwhile.
+    pub(crate) fn is_more_than_one_message(&self) -> bool {
+        self.chunks.front().is_some_and(|first| {
+            let behind = self.bytes - (first.bytes.len() - self.head_written);
+            first.frames > 1 || behind > CONTROL_ROOM
+        })
     }
 
     /// Writes until nothing is left or the socket takes no more. `scratch` is the shard's.

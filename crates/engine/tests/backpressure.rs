@@ -271,6 +271,54 @@ async fn one_message_over_the_backlog_fits_an_empty_outbox() {
 }
 
 #[tokio::test]
+async fn a_ping_while_a_message_over_the_backlog_is_written_makes_no_slow_consumer() {
+    const SIZE: usize = 8 * MIB;
+    let server =
+        App::new().with(|config| config.max_backlog = 64 * KIB).websocket("/out", quiet).start();
+    let mut raw = Raw::connect_narrow(server.address).await;
+    raw.upgrade("/out").await;
+    let handle = server.opened("/out", 1).await[0];
+    let huge = "h".repeat(SIZE);
+    server.with(|engine| engine.publisher().send(handle, &huge.as_str()));
+    for ping in [b"1", b"2", b"3"] {
+        raw.write(frame(true, opcode::PING, ping)).await;
+    }
+    raw.write(frame(true, opcode::TEXT, b"read")).await;
+    server.event("the pings to be read", |seen| matches!(seen, Seen::Text(..))).await;
+    assert_eq!(raw.frame().await.payload.len(), SIZE);
+    assert_eq!(raw.frame().await, Frame { opcode: opcode::PONG, payload: b"3".to_vec() });
+}
+
+#[tokio::test]
+async fn of_the_pings_a_peer_piles_up_without_reading_the_last_is_answered() {
+    const PINGS: u32 = 100_000;
+    let server =
+        App::new().with(|config| config.max_backlog = 64 * KIB).websocket("/out", quiet).start();
+    let mut raw = Raw::connect_narrow(server.address).await;
+    raw.upgrade("/out").await;
+    let handle = server.opened("/out", 1).await[0];
+    for ping in 0..PINGS {
+        let mut payload = [b'p'; 125];
+        payload[..4].copy_from_slice(&ping.to_be_bytes());
+        raw.write(frame(true, opcode::PING, &payload)).await;
+    }
+    raw.write(frame(true, opcode::TEXT, b"all said")).await;
+    server.event("the message", |seen| matches!(seen, Seen::Text(..))).await;
+    let held = server.with(|engine| engine.publisher().buffered(handle)) as usize;
+    assert!(held <= 128 * KIB, "{held} bytes of pongs are held");
+    let (mut count, mut next) = (0, 0);
+    while next < PINGS {
+        let pong = raw.frame().await;
+        assert_eq!(pong.opcode, opcode::PONG);
+        let ping = u32::from_be_bytes(*pong.payload.first_chunk().expect("its payload"));
+        assert!(ping >= next, "{ping} came after {next}");
+        next = ping + 1;
+        count += 1;
+    }
+    assert!(count < PINGS, "the peer was slow enough for this test to mean something");
+}
+
+#[tokio::test]
 async fn what_the_socket_takes_at_once_is_no_backlog() {
     // The cap is checked after a write was tried, so that a burst to a peer that reads is no reason.
     let server =
