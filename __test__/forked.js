@@ -1,0 +1,90 @@
+'use strict';
+
+// A server in a process of its own, so that its memory can be measured and its thread blocked without the peers that do it.
+
+const fs = require('node:fs');
+const { spawn } = require('node:child_process');
+const { ROOT } = require('./served');
+const { connect } = require('./support.js');
+
+const running = new Set();
+
+/**
+ * Runs `program` in another process and resolves once its server listens.
+ *
+ * @param {(Router: object, given: object) => void} program Registers routes; its source is what runs there, so that it sees
+ * nothing of this file but `given`, and `collect()`, which runs the garbage collector
+ * @param {{ config?: object, given?: object }} [options] Of `startServer`; JSON values for the program
+ */
+async function forkServer(program, { config = {}, given = {} } = {}) {
+  const source = `
+    const { setFlagsFromString } = require('node:v8');
+    setFlagsFromString('--expose-gc');
+    const collect = require('node:vm').runInNewContext('gc');
+    const { Router, startServer } = require(${JSON.stringify(ROOT)});
+    (${program})(Router, ${JSON.stringify(given)});
+    process.on('message', async (text) => {
+      if (text === 'measure') {
+        collect();
+        process.send({ heap: process.memoryUsage().heapUsed });
+      } else if (text === 'close') {
+        await server.close();
+        process.disconnect();
+      }
+    });
+    let server;
+    const config = { host: '127.0.0.1', port: 0, routesDir: false, ...${JSON.stringify(config)} };
+    startServer(config).then((started) => {
+      server = started;
+      process.send({ port: started.port });
+    });`;
+  const child = spawn(process.execPath, ['-e', source], { stdio: ['ignore', 'pipe', 'pipe', 'ipc'] });
+  const app = { child, output: '', port: 0 };
+  running.add(app);
+  for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', (text) => { app.output += text; });
+  /** How the process ended. */
+  app.ended = new Promise((resolve) => child.once('close', (code, signal) => {
+    running.delete(app);
+    resolve({ code, signal });
+  }));
+  const answer = () => new Promise((resolve, reject) => {
+    const failed = () => reject(new Error(`The process ended:\n${app.output}`));
+    child.once('close', failed);
+    child.once('message', (message) => {
+      child.off('close', failed);
+      resolve(message);
+    });
+  });
+  app.port = (await answer()).port;
+  app.url = `http://127.0.0.1:${app.port}`;
+  app.connect = (target, options) => connect(`ws://127.0.0.1:${app.port}${target}`, options);
+  app.fetch = (target, options) => fetch(app.url + target, options);
+  /** Bytes of the whole process in memory, now. Works while its thread is blocked. */
+  app.resident = () => residentOf(child.pid);
+  /** Bytes of JavaScript objects after a collection. */
+  app.heap = async () => {
+    const measured = answer();
+    child.send('measure');
+    return (await measured).heap;
+  };
+  /** Calls `close()` there; the process has nothing left to do then. */
+  app.close = () => {
+    child.send('close');
+    return app.ended;
+  };
+  return app;
+}
+
+function residentOf(pid) {
+  return Number(/^VmRSS:\s*(\d+) kB$/m.exec(fs.readFileSync(`/proc/${pid}/status`, 'utf8'))[1]) * 1024;
+}
+
+/** Ends what a test left running; for `afterEach`. */
+async function endForked() {
+  await Promise.all([...running].map((app) => {
+    app.child.kill('SIGKILL');
+    return app.ended;
+  }));
+}
+
+module.exports = { endForked, forkServer };
