@@ -27,7 +27,7 @@ function run(command, args, options = {}) {
   say([command, ...args].join(' '));
   const { status, error } = spawnSync(command, args, { cwd: ROOT, stdio: 'inherit', ...options });
   if (error) throw error;
-  if (status !== 0) throw new Error(`${command} ${args.join(' ')} exited with ${status}.`);
+  if (status !== 0) throw new Problem(`${command} ${args.join(' ')} exited with ${status}.`);
 }
 
 /** The first line that a command prints; null when it cannot be run. */
