@@ -38,7 +38,8 @@ async function forkServer(program, { config = {}, given = {} } = {}) {
       server = started;
       process.send({ port: started.port });
     });`;
-  const child = spawn(process.execPath, ['-e', source], { stdio: ['ignore', 'pipe', 'pipe', 'ipc'] });
+  // A small young generation from the start: else its growing to its size, 32 MiB, would look like a leak.
+  const child = spawn(process.execPath, ['--max-semi-space-size=2', '-e', source], { stdio: ['ignore', 'pipe', 'pipe', 'ipc'] });
   const app = { child, output: '', port: 0 };
   running.add(app);
   for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', (text) => { app.output += text; });
