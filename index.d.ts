@@ -477,8 +477,11 @@ export interface Tina4Config {
   staticDir?: string;
   /** A folder of static files that is looked into before the others. `TINA4_PUBLIC_DIR`; default none. */
   publicDir?: string;
-  /** Folder of the route files that `tina4 serve` loads, with its subfolders. Default `"src/routes"`. */
-  routesDir?: string;
+  /**
+   * Folder of the route files to import, with its subfolders; `false` imports none. They register on the default router, so
+   * that a server of another router imports none unless this names them. Default `"src/routes"`.
+   */
+  routesDir?: string | false;
 
   /** Threads that own sockets, 1 to 64. `TINA4_IO_THREADS`; default: one less than there are cores, 1 to 8. */
   ioThreads?: number;
@@ -565,6 +568,8 @@ export interface Tina4Server {
   readonly port: number;
   /** The address it listens on. */
   readonly host: string;
+  /** Where a program on this machine reaches it, for example `"http://localhost:7148"`. */
+  readonly url: string;
   /** The routes it serves. */
   readonly router: Router;
   /**
@@ -575,8 +580,8 @@ export interface Tina4Server {
 }
 
 /**
- * Starts a server for HTTP and WebSocket routes on one port. Several can run in one process, each with its own settings.
- * It loads no route files: register routes before or after, on the router it serves.
+ * Starts a server for HTTP and WebSocket routes on one port: reads `.env` of the app's folder, imports its route files and
+ * listens. Routes may be registered before and after. Several servers can run in one process, each with its own settings.
  *
  * @returns resolves once it accepts connections; rejects with an `Error` of one sentence that names what was wrong: a setting,
  * its value and what is accepted, or the port in use (`code` is then `"EADDRINUSE"`)

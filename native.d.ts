@@ -126,6 +126,8 @@ export interface NativeConfig {
   port: number
   /** `TINA4_WS_CLOSE_GRACE` */
   wsCloseGrace: number
+  /** `TINA4_HANDLER_TIMEOUT` */
+  handlerTimeout: number
   /** `TINA4_SHUTDOWN_TIMEOUT` */
   shutdownTimeout: number
   /** `TINA4_SECRET` */

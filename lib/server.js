@@ -128,7 +128,7 @@ class Server {
     this.#dispatch = new Dispatch(host, {
       router,
       closeGrace: effective.wsCloseGrace,
-      watch: new Watch(this.#log, this.#handlerTimeout()),
+      watch: new Watch(this.#log, effective.handlerTimeout),
       showErrors: development || effective.debug,
       development,
       onStopped: this.#hasStopped,
@@ -154,11 +154,6 @@ class Server {
     } catch (error) {
       throw new Error(`${error.message}.`, { cause: error });
     }
-  }
-
-  /** The engine has checked by now that the setting is a number of seconds. */
-  #handlerTimeout() {
-    return (Number(this.#settings.TINA4_HANDLER_TIMEOUT?.trim() || 60)) * 1000;
   }
 
   async #loadRoutes(router) {

@@ -88,6 +88,8 @@ pub struct NativeConfig {
     pub port: u32,
     /// `TINA4_WS_CLOSE_GRACE`
     pub ws_close_grace: f64,
+    /// `TINA4_HANDLER_TIMEOUT`
+    pub handler_timeout: f64,
     /// `TINA4_SHUTDOWN_TIMEOUT`
     pub shutdown_timeout: f64,
     /// `TINA4_SECRET`
@@ -182,6 +184,7 @@ impl Engine {
             host: config.host.clone(),
             port: u32::from(config.port),
             ws_close_grace: config.close_grace.as_secs_f64() * 1e3,
+            handler_timeout: config.handler_timeout.as_secs_f64() * 1e3,
             shutdown_timeout: config.shutdown_timeout.as_secs_f64() * 1e3,
             secret: config.secret.clone(),
             log_level: config.log_level.as_str().into(),

@@ -7,11 +7,14 @@ const native = require('../native');
 const { UsageError, address, environmentFile, fromOptions, settings } = require('./environment');
 const { SIGNAL_STATUS, onSignals } = require('./lifetime');
 const { ENTRIES } = require('./project');
-const { banner, describeStartError } = require('./serve');
+const { banner, describeStartError, startsItself } = require('./serve');
 const { Supervisor } = require('./supervisor');
 
 /** Changes that follow each other within this time, in milliseconds, cause one restart. */
 const DEBOUNCE = 100;
+
+/** No address is this one, so a child that is offered it says where it wants to listen. */
+const NO_LISTENER = { fd: 'ignore', host: null, port: null };
 
 /** Folders whose files are read when they are asked for. */
 const READ_LIVE = [path.join('src', 'public'), path.join('src', 'templates')];
@@ -46,7 +49,12 @@ class DevelopedApp {
   }
 
   start() {
-    this.#listen(this.#wanted());
+    try {
+      this.#listen(this.#wanted());
+    } catch (error) {
+      // An app that starts its own server may have chosen another port. Its child asks for that one.
+      if (!startsItself(this.#directory)) throw error;
+    }
     this.#supervisor
       .on('ready', (where) => this.#ready(where))
       .on('failed', (why) => this.#failed(why))
@@ -60,7 +68,12 @@ class DevelopedApp {
       },
     );
     this.#watch();
-    this.#launch();
+    if (this.#listener) this.#launch();
+    else this.#supervisor.launch(NO_LISTENER, this.#variables());
+  }
+
+  #variables() {
+    return { NODE_ENV: process.env.NODE_ENV || 'development', ...fromOptions(this.#options) };
   }
 
   /** Where to listen. Read anew for every launch, because `.env` may have changed. */
@@ -84,10 +97,12 @@ class DevelopedApp {
     try {
       this.#listen(this.#wanted());
     } catch (error) {
-      this.#failed(describeStartError(error));
-      return;
+      const why = describeStartError(error);
+      if (this.#shown !== null) return this.#failed(why);
+      console.error(why);
+      process.exit(1);
     }
-    this.#supervisor.launch(this.#listener, { NODE_ENV: process.env.NODE_ENV || 'development', ...fromOptions(this.#options) });
+    this.#supervisor.launch(this.#listener, this.#variables());
   }
 
   #move(where) {

@@ -54,7 +54,8 @@ class Supervisor extends EventEmitter {
   /**
    * Starts a fresh child. It replaces the serving one when it is ready; one that was still loading is killed.
    *
-   * @param {{ fd: number, host: string, port: number }} listener The listening socket, and where it was asked to be
+   * @param {{ fd: number | 'ignore', host: string | null, port: number | null }} listener The listening socket, and where it was
+   * asked to be
    * @param {Record<string, string>} variables Added to this process's environment
    */
   launch(listener, variables) {
