@@ -49,6 +49,10 @@ pub(crate) struct Served {
 /// hyper's smallest read buffer, in bytes.
 const MIN_HTTP_BUFFER: usize = 8 * 1024;
 
+/// Where the browser helper is served, and its other name, which is the same readable file.
+const FROND: &str = "/js/frond.js";
+const MINIFIED_FROND: &str = "/js/frond.min.js";
+
 /// The requests of one shard.
 pub(crate) struct Http {
     context: Rc<Context<Connection>>,
@@ -166,7 +170,10 @@ impl Http {
                     break;
                 }
                 changed = stage.changed() => {
-                    if changed.is_err() || *stage.borrow() == Stage::Ending {
+                    let ending = changed.is_err() || *stage.borrow() == Stage::Ending;
+                    // hyper would wait for a first request, which browsers may never send on the
+                    // sockets they open ahead.
+                    if ending || !asked.get() {
                         break;
                     }
                     connection.as_mut().graceful_shutdown();
@@ -234,10 +241,17 @@ impl Http {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return None;
         }
-        match self.files.serve(request.method(), path, request.headers()).await {
-            Ok(Some(response)) => return Some(response.map(Either::Right)),
-            Ok(None) => {}
-            Err(failure) => self.context.log(LogLevel::Error, failure.to_string()),
+        let file = match path {
+            // One file under both names; an app's own file of either name comes first.
+            MINIFIED_FROND => [path, FROND].as_slice(),
+            _ => &[path],
+        };
+        for path in file {
+            match self.files.serve(request.method(), path, request.headers()).await {
+                Ok(Some(response)) => return Some(response.map(Either::Right)),
+                Ok(None) => {}
+                Err(failure) => self.context.log(LogLevel::Error, failure.to_string()),
+            }
         }
         (path == "/health").then(|| {
             let body = serde_json::json!({

@@ -1,0 +1,519 @@
+//! Requests and responses over the wire: what handlers are told, what the engine answers by itself,
+//! and what a request can cost.
+
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use engine::event::Request;
+use engine::router::ParamValue;
+use engine::{Answer, AnswerBody, Handle};
+
+mod common;
+
+use common::{App, Raw, Response, Seen, Server, answer, quiet, within};
+
+/// What a handler was told, as far as the tests ask.
+#[derive(Debug)]
+struct Told {
+    method: String,
+    target: String,
+    path: String,
+    params: Vec<(String, ParamValue)>,
+    ip: String,
+    headers: Vec<String>,
+    body: Vec<u8>,
+}
+
+impl Told {
+    fn new(request: &Request) -> Self {
+        let params = request.params.iter();
+        let headers = request.head.iter();
+        Self {
+            method: request.method.clone(),
+            target: request.target.clone(),
+            path: request.path.clone(),
+            params: params.map(|(name, value)| (name.to_string(), value.clone())).collect(),
+            ip: request.ip.to_string(),
+            headers: headers.map(|(name, value)| format!("{name}: {value}")).collect(),
+            body: request.body.to_vec(),
+        }
+    }
+}
+
+/// A server that tells what its one handler was told.
+fn telling(method: &str, pattern: &str) -> (Server, Receiver<Told>) {
+    let (tell, told) = channel();
+    let server = App::new()
+        .request(method, pattern, move |request| {
+            tell.send(Told::new(request)).expect("listening");
+            answer(200, "told")
+        })
+        .start();
+    (server, told)
+}
+
+async fn say(server: &Server, request: impl AsRef<[u8]>) -> Response {
+    let mut raw = server.raw().await;
+    raw.write(request).await;
+    raw.response().await
+}
+
+/// Waits for the request with this target; returns its handle.
+async fn asked(server: &Server, target: &str) -> Handle {
+    server
+        .until(target, |seen| {
+            seen.iter().find_map(|one| match one {
+                Seen::Request(handle, asked) if asked == target => Some(*handle),
+                _ => None,
+            })
+        })
+        .await
+}
+
+fn respond(server: &Server, handle: Handle, body: &str) {
+    let answer = answer(200, body).expect("an answer");
+    server.with(|engine| engine.publisher().respond(handle, answer));
+}
+
+#[tokio::test]
+async fn a_handler_is_told_the_method_the_target_the_parameters_and_the_body() {
+    let (server, told) = telling("POST", "/shop/{name}/{id:int}/{price:float}/{rest:path}");
+    let response = say(
+        &server,
+        "POST /shop/caf%C3%A9/-7/2.5/a/b%2fc?x=1&y=%20 HTTP/1.1\r\nHost: a\r\nX-One: 1\r\n\
+         X-One: 2\r\ncontent-length: 5\r\n\r\nhello",
+    )
+    .await;
+    assert_eq!((response.status, response.text()), (200, "told"));
+    let told = told.try_recv().expect("told");
+    assert_eq!(told.method, "POST");
+    assert_eq!(told.target, "/shop/caf%C3%A9/-7/2.5/a/b%2fc?x=1&y=%20");
+    assert_eq!(told.path, "/shop/caf%C3%A9/-7/2.5/a/b%2Fc");
+    let text = |text: &str| ParamValue::Text(text.into());
+    let expected = [
+        ("name", text("café")),
+        ("id", ParamValue::Number(-7.0)),
+        ("price", ParamValue::Number(2.5)),
+        ("rest", text("a/b/c")),
+    ];
+    assert_eq!(told.params, expected.map(|(name, value)| (name.to_owned(), value)));
+    assert_eq!(told.headers, ["host: a", "x-one: 1", "x-one: 2", "content-length: 5"]);
+    assert_eq!(told.ip, "127.0.0.1");
+    assert_eq!(told.body, b"hello");
+}
+
+#[tokio::test]
+async fn a_chunked_body_arrives_whole_and_a_request_without_one_has_none() {
+    let (server, told) = telling("ANY", "/");
+    say(
+        &server,
+        "PUT / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n\
+         3\r\nabc\r\n5\r\ndefgh\r\n0\r\n\r\n",
+    )
+    .await;
+    assert_eq!(told.try_recv().expect("told").body, b"abcdefgh");
+    say(&server, "DELETE / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    let told = told.try_recv().expect("told");
+    assert_eq!((told.method.as_str(), told.body.len()), ("DELETE", 0));
+}
+
+#[tokio::test]
+async fn a_large_body_arrives_as_it_was_sent() {
+    let (server, told) = telling("POST", "/");
+    let body: Vec<u8> = (0..4_000_000_u32).map(|at| (at % 251) as u8).collect();
+    let mut request =
+        format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n", body.len())
+            .into_bytes();
+    request.extend_from_slice(&body);
+    assert_eq!(say(&server, request).await.status, 200);
+    assert!(told.try_recv().expect("told").body == body);
+}
+
+#[tokio::test]
+async fn head_is_answered_by_get_without_the_body() {
+    let (server, told) = telling("GET", "/page");
+    let mut raw = server.raw().await;
+    raw.write("HEAD /page HTTP/1.1\r\nhost: a\r\n\r\nGET /page HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    let head = raw.response_to("HEAD").await;
+    assert_eq!((head.status, head.header("content-length")), (200, Some("4")));
+    // Were there a body, the next response would not begin here.
+    assert_eq!(raw.response().await.text(), "told");
+    let methods: Vec<_> = told.try_iter().map(|told| told.method).collect();
+    assert_eq!(methods, ["HEAD", "GET"]);
+}
+
+#[tokio::test]
+async fn options_and_a_wrong_method_say_what_is_allowed() {
+    let server = App::new()
+        .request("GET", "/page", |_| answer(200, "got"))
+        .request("POST", "/page", |_| answer(200, "posted"))
+        .request("OPTIONS", "/own", |_| answer(200, "own"))
+        .start();
+    let options = server.ask("OPTIONS", "/page").await;
+    assert_eq!((options.status, options.body.len()), (204, 0));
+    assert_eq!(options.header("allow"), Some("GET, HEAD, OPTIONS, POST"));
+    let wrong = server.ask("DELETE", "/page").await;
+    assert_eq!(wrong.status, 405);
+    assert_eq!(wrong.header("allow"), Some("GET, HEAD, OPTIONS, POST"));
+    assert_eq!(wrong.json()["statusCode"], 405);
+    assert_eq!(server.ask("OPTIONS", "/own").await.text(), "own");
+    assert_eq!(server.ask("OPTIONS", "/nowhere").await.status, 404);
+}
+
+#[tokio::test]
+async fn a_path_nobody_has_is_404_as_json_or_as_a_page_with_its_text_escaped() {
+    let server = App::new().start();
+    let json = server.ask("GET", "/no/%3Cb%3E").await;
+    assert_eq!(json.status, 404);
+    assert_eq!(json.header("content-type"), Some("application/json"));
+    assert_eq!(json.json()["error"], "Not Found");
+    assert_eq!(json.json()["statusCode"], 404);
+    let page =
+        say(&server, "GET /no/&'x HTTP/1.1\r\nhost: a\r\naccept: text/html,*/*;q=0.8\r\n\r\n")
+            .await;
+    assert_eq!(page.status, 404);
+    assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));
+    assert!(page.text().contains("/no/&amp;"), "{}", page.text());
+    assert!(!page.text().contains("/no/&'"), "{}", page.text());
+    assert_eq!(server.ask("POST", "/nowhere").await.status, 404);
+}
+
+#[tokio::test]
+async fn a_bad_escape_in_a_path_is_400() {
+    let server = App::new().request("GET", "/u/{name}", |_| answer(200, "ok")).start();
+    for target in ["/u/%", "/u/%zz", "/u/%ff", "/%g0"] {
+        assert_eq!(server.ask("GET", target).await.status, 400, "{target}");
+    }
+    assert_eq!(server.ask("GET", "/u/%C3%A9").await.status, 200);
+}
+
+fn small_bodies() -> Server {
+    App::new()
+        .with(|config| config.max_upload_size = 1_000)
+        .request("POST", "/", |request| answer(200, &request.body.len().to_string()))
+        .start()
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_413_whether_its_length_is_announced_or_not() {
+    let server = small_bodies();
+    let fits = format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n\r\n{:1000}", "");
+    assert_eq!(say(&server, fits).await.text(), "1000");
+    // Refused by what is announced: none of it is sent here.
+    let announced =
+        say(&server, "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1001\r\n\r\n").await;
+    assert_eq!(announced.status, 413);
+    assert_eq!(announced.json()["statusCode"], 413);
+    let chunk = format!("{:x}\r\n{:500}\r\n", 500, "");
+    let chunked = format!(
+        "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n{}",
+        chunk.repeat(3)
+    );
+    assert_eq!(say(&server, chunked).await.status, 413);
+    assert!(
+        !server.seen().iter().any(|one| matches!(one, Seen::Request(_, target) if target != "/"))
+    );
+    let heard = server.seen().iter().filter(|one| matches!(one, Seen::Request(..))).count();
+    assert_eq!(heard, 1, "no handler hears of the others");
+}
+
+#[tokio::test]
+async fn a_413_is_not_lost_to_a_client_that_is_still_sending() {
+    let server = small_bodies();
+    let mut raw = server.raw().await;
+    let size = 300_000;
+    raw.write(format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {size}\r\n\r\n")).await;
+    let _ = tokio::io::AsyncWriteExt::write_all(&mut raw.stream, &vec![b'x'; size]).await;
+    assert_eq!(raw.response().await.status, 413);
+}
+
+#[tokio::test]
+async fn a_body_that_stops_half_way_does_not_wait_for_ever() {
+    let server = App::new()
+        .with(|config| config.keep_alive_timeout = Duration::from_millis(60))
+        .request("POST", "/", |_| answer(200, "ok"))
+        .start();
+    let mut slow = server.raw().await;
+    slow.write("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nhalf").await;
+    assert_eq!(slow.response().await.status, 408);
+    let mut gone = server.raw().await;
+    gone.write("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nhalf").await;
+    drop(gone);
+    assert_eq!(say(&server, "POST / HTTP/1.1\r\nhost: a\r\n\r\n").await.text(), "ok");
+    let heard = server.seen().iter().filter(|one| matches!(one, Seen::Request(..))).count();
+    assert_eq!(heard, 1, "half a body reaches no handler");
+}
+
+#[tokio::test]
+async fn a_handler_that_does_not_answer_in_time_gets_503_and_is_then_ignored() {
+    let server = App::new()
+        .with(|config| config.handler_timeout = Duration::from_millis(60))
+        .request("GET", "/slow", |_| None)
+        .request("GET", "/fast", |_| answer(200, "fast"))
+        .start();
+    let mut raw = server.raw().await;
+    raw.write("GET /slow HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    let handle = asked(&server, "/slow").await;
+    let late = raw.response().await;
+    assert_eq!(late.status, 503);
+    assert_eq!(late.json()["message"], "the handler did not answer in time");
+    respond(&server, handle, "too late");
+    // The socket is still good, and the late answer is nobody's.
+    raw.write("GET /fast HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    assert_eq!(raw.response().await.text(), "fast");
+}
+
+#[tokio::test]
+async fn a_request_is_answered_once() {
+    let server = App::new().request("GET", "/{name}", |_| None).start();
+    let mut raw = server.raw().await;
+    raw.write("GET /one HTTP/1.1\r\nhost: a\r\n\r\nGET /two HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    let one = asked(&server, "/one").await;
+    respond(&server, one, "first");
+    respond(&server, one, "again");
+    assert_eq!(raw.response().await.text(), "first");
+    let two = asked(&server, "/two").await;
+    respond(&server, one, "and again");
+    respond(&server, two, "second");
+    assert_eq!(raw.response().await.text(), "second");
+}
+
+#[tokio::test]
+async fn a_client_that_hangs_up_leaves_nothing_waiting() {
+    let server = App::new().request("GET", "/{name}", |_| None).start();
+    let mut raw = server.raw().await;
+    raw.write("GET /gone HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    let gone = asked(&server, "/gone").await;
+    drop(raw);
+    // Its slot is free again: the next request gets the same one, under another handle.
+    let next = within("the slot", async {
+        for attempt in 0.. {
+            let mut raw = server.raw().await;
+            let target = format!("/next-{attempt}");
+            raw.write(format!("GET {target} HTTP/1.1\r\nhost: a\r\n\r\n")).await;
+            let next = asked(&server, &target).await;
+            if next.slot() == gone.slot() {
+                return (next, raw);
+            }
+        }
+        unreachable!("it does not count that far")
+    });
+    let (next, mut raw) = next.await;
+    assert_ne!(next, gone);
+    respond(&server, gone, "for nobody");
+    respond(&server, next, "for me");
+    assert_eq!(raw.response().await.text(), "for me");
+}
+
+#[tokio::test]
+async fn too_many_or_too_large_headers_are_431() {
+    let server = App::new()
+        .with(|config| {
+            config.max_headers = 20;
+            config.max_header_bytes = 8 * 1024;
+        })
+        .request("GET", "/", |_| answer(200, "ok"))
+        .start();
+    let with = |headers: String| format!("GET / HTTP/1.1\r\nhost: a\r\n{headers}\r\n");
+    assert_eq!(say(&server, with("x: y\r\n".repeat(19))).await.text(), "ok");
+    assert_eq!(say(&server, with("x: y\r\n".repeat(20))).await.status, 431);
+    let large = format!("x: {}\r\n", "y".repeat(7_000));
+    assert_eq!(say(&server, with(large)).await.text(), "ok");
+    let mut raw = server.raw().await;
+    let huge = with(format!("x: {}\r\n", "y".repeat(64 * 1024)));
+    let _ = tokio::io::AsyncWriteExt::write_all(&mut raw.stream, huge.as_bytes()).await;
+    assert_eq!(raw.response().await.status, 431);
+}
+
+#[tokio::test]
+async fn several_requests_use_one_socket_and_pipelined_ones_keep_their_order() {
+    let server = App::new().request("GET", "/{name}", |_| None).start();
+    let mut raw = server.raw().await;
+    for round in 0..3 {
+        let target = format!("/kept-{round}");
+        raw.write(format!("GET {target} HTTP/1.1\r\nhost: a\r\n\r\n")).await;
+        respond(&server, asked(&server, &target).await, &target);
+        assert_eq!(raw.response().await.text(), target);
+    }
+    let request = |target: &str| format!("GET {target} HTTP/1.1\r\nhost: a\r\n\r\n");
+    let targets = ["/a", "/b", "/c"];
+    raw.write(targets.map(request).concat()).await;
+    for target in targets {
+        respond(&server, asked(&server, target).await, target);
+        assert_eq!(raw.response().await.text(), target);
+    }
+}
+
+#[tokio::test]
+async fn a_slow_handler_holds_up_nobody_on_another_socket() {
+    let server = App::new()
+        .request("GET", "/slow", |_| None)
+        .request("GET", "/fast", |_| answer(200, "fast"))
+        .start();
+    let mut slow = server.raw().await;
+    slow.write("GET /slow HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    let handle = asked(&server, "/slow").await;
+    assert_eq!(server.ask("GET", "/fast").await.text(), "fast");
+    respond(&server, handle, "slow");
+    assert_eq!(slow.response().await.text(), "slow");
+}
+
+#[tokio::test]
+async fn connection_close_and_http_1_0_end_the_socket_behind_the_response() {
+    let server = App::new().request("GET", "/", |_| answer(200, "bye")).start();
+    for request in
+        ["GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n", "GET / HTTP/1.0\r\n\r\n"]
+    {
+        let mut raw = server.raw().await;
+        raw.write(request).await;
+        assert_eq!(raw.response().await.text(), "bye");
+        assert_eq!(raw.rest().await, b"");
+    }
+}
+
+fn with_headers(headers: &[(&str, &str)]) -> App {
+    let headers: Vec<_> =
+        headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    App::new().request("GET", "/", move |_| {
+        Some(Answer {
+            status: 201,
+            headers: headers.clone(),
+            body: AnswerBody::Bytes("body".into()),
+        })
+    })
+}
+
+#[tokio::test]
+async fn the_headers_of_an_answer_are_sent_and_cookies_each_on_their_own() {
+    let server = with_headers(&[
+        ("Content-Type", "text/plain"),
+        ("X-Name", "Zoë"),
+        ("Set-Cookie", "a=1"),
+        ("set-cookie", "b=2; HttpOnly"),
+        ("Content-Length", "999"),
+    ])
+    .start();
+    let response = server.ask("GET", "/").await;
+    assert_eq!(response.status, 201);
+    assert_eq!(response.header("content-type"), Some("text/plain"));
+    assert_eq!(response.header("x-name"), Some("Zoë"));
+    assert_eq!(response.all("set-cookie"), ["a=1", "b=2; HttpOnly"]);
+    assert_eq!(response.header("content-length"), Some("4"), "the engine knows better");
+    assert_eq!(response.text(), "body");
+}
+
+#[tokio::test]
+async fn a_header_http_does_not_allow_is_left_out_and_logged() {
+    let server =
+        with_headers(&[("X-Good", "yes"), ("X-Split", "a\r\nX-Injected: b"), ("bad name", "x")])
+            .start();
+    let response = server.ask("GET", "/").await;
+    assert_eq!(response.header("x-good"), Some("yes"));
+    assert_eq!(response.header("x-split"), None);
+    assert_eq!(response.header("x-injected"), None);
+    assert_eq!(response.text(), "body");
+    server.logged("X-Split").await;
+    server.logged("bad name").await;
+}
+
+fn file_answer(path: &str) -> Option<Answer> {
+    Some(Answer { status: 200, headers: Vec::new(), body: AnswerBody::File(path.into()) })
+}
+
+#[tokio::test]
+async fn a_file_is_answered_from_the_apps_folder_and_from_nowhere_else() {
+    let server = App::new()
+        .file("app/files/a.txt", "inside")
+        .file("app/.env", "TINA4_SECRET=1")
+        .file("outside.txt", "outside")
+        .request("GET", "/inside", |_| file_answer("files/a.txt"))
+        .request("GET", "/outside", |_| file_answer("../outside.txt"))
+        .request("GET", "/absolute", |_| file_answer("/etc/passwd"))
+        .request("GET", "/hidden", |_| file_answer(".env"))
+        .request("GET", "/missing", |_| file_answer("files/b.txt"))
+        .start();
+    let inside = server.ask("GET", "/inside").await;
+    assert_eq!((inside.status, inside.text()), (200, "inside"));
+    assert_eq!(inside.header("content-type"), Some("text/plain; charset=utf-8"));
+    for target in ["/outside", "/absolute", "/hidden", "/missing"] {
+        let refused = server.ask("GET", target).await;
+        assert_eq!(refused.status, 404, "{target}");
+        assert_eq!(refused.json()["message"], "there is no such file");
+    }
+    let etag = inside.header("etag").expect("a tag");
+    let again =
+        say(&server, format!("GET /inside HTTP/1.1\r\nhost: a\r\nif-none-match: {etag}\r\n\r\n"));
+    assert_eq!(again.await.status, 304);
+}
+
+#[tokio::test]
+async fn static_files_are_found_behind_the_routes_and_health_behind_them() {
+    let server = App::new()
+        .file("app/public/a.css", "a {}")
+        .file("app/public/route", "shadowed")
+        .file("package/public/js/frond.js", "frond")
+        .file("app/public/.git/config", "secret")
+        .request("GET", "/route", |_| answer(200, "from the handler"))
+        .request("POST", "/a.css", |_| answer(200, "posted"))
+        .start();
+    let css = server.ask("GET", "/a.css").await;
+    assert_eq!((css.status, css.text()), (200, "a {}"));
+    assert_eq!(css.header("content-type"), Some("text/css; charset=utf-8"));
+    let head = server.ask("HEAD", "/a.css").await;
+    assert_eq!((head.status, head.header("content-length")), (200, Some("4")));
+    assert_eq!(server.ask("POST", "/a.css").await.text(), "posted");
+    assert_eq!(server.ask("GET", "/route").await.text(), "from the handler");
+    assert_eq!(server.ask("GET", "/js/frond.js").await.text(), "frond");
+    for target in ["/.git/config", "/../app/public/a.css", "/%2e%2e/secret", "/js"] {
+        assert_eq!(server.ask("GET", target).await.status, 404, "{target}");
+    }
+    let health = server.ask("GET", "/health").await.json();
+    assert_eq!(health["status"], "ok");
+    assert_eq!(health["version"], "1.2.3");
+    assert!(health["uptime"].is_u64());
+}
+
+#[tokio::test]
+async fn forwarded_addresses_count_only_from_trusted_proxies() {
+    let asked = |trusted: &'static str, forwarded: &'static str| async move {
+        let (tell, told) = channel();
+        let server = App::new()
+            .with(|config| {
+                config.trusted_proxies =
+                    trusted.split_whitespace().map(|one| one.parse().expect("one")).collect();
+            })
+            .request("GET", "/", move |request| {
+                tell.send(request.ip.to_string()).expect("listening");
+                answer(200, "ok")
+            })
+            .websocket("/ws", quiet)
+            .start();
+        say(&server, format!("GET / HTTP/1.1\r\nhost: a\r\n{forwarded}\r\n")).await;
+        let mut raw = server.raw().await;
+        let upgrade = common::upgrade_request("/ws");
+        raw.write(upgrade.replacen("host: a\r\n", &format!("host: a\r\n{forwarded}"), 1)).await;
+        assert_eq!(raw.response().await.status, 101);
+        let opened = server.event("open", |seen| matches!(seen, Seen::Open(..))).await;
+        let Seen::Open(_, info) = opened else { unreachable!("only that was waited for") };
+        let ip = told.try_recv().expect("told");
+        assert_eq!(ip, info.ip, "the same on both protocols");
+        ip
+    };
+    let forged = "x-forwarded-for: 9.9.9.9\r\n";
+    assert_eq!(asked("", forged).await, "127.0.0.1");
+    assert_eq!(asked("10.0.0.0/8", forged).await, "127.0.0.1");
+    assert_eq!(asked("127.0.0.1", forged).await, "9.9.9.9");
+    let chain = "x-forwarded-for: 1.1.1.1, 8.8.8.8\r\nx-forwarded-for: 10.0.0.7\r\n";
+    assert_eq!(asked("127.0.0.1 10.0.0.0/8", chain).await, "8.8.8.8");
+    assert_eq!(asked("127.0.0.1", "x-forwarded-for: rubbish\r\n").await, "127.0.0.1");
+}
+
+#[tokio::test]
+async fn what_is_no_http_is_400_and_costs_nobody_else_anything() {
+    let server = App::new().request("GET", "/", |_| answer(200, "ok")).start();
+    let mut raw: Raw = server.raw().await;
+    raw.write("\x16\x03\x01 this is no request\r\n\r\n").await;
+    let rest = String::from_utf8_lossy(&raw.rest().await).into_owned();
+    assert!(rest.is_empty() || rest.starts_with("HTTP/1.1 400"), "{rest}");
+    assert_eq!(server.ask("GET", "/").await.text(), "ok");
+}
