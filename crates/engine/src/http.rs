@@ -241,13 +241,10 @@ impl Http {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return None;
         }
-        let file = match path {
-            // One file under both names; an app's own file of either name comes first.
-            MINIFIED_FROND => [path, FROND].as_slice(),
-            _ => &[path],
-        };
-        for path in file {
-            match self.files.serve(request.method(), path, request.headers()).await {
+        // One file under both names; an app's own file of either name comes first.
+        let other_name = (path == MINIFIED_FROND).then_some(FROND);
+        for name in [Some(path), other_name].into_iter().flatten() {
+            match self.files.serve(request.method(), name, request.headers()).await {
                 Ok(Some(response)) => return Some(response.map(Either::Right)),
                 Ok(None) => {}
                 Err(failure) => self.context.log(LogLevel::Error, failure.to_string()),
