@@ -1,10 +1,12 @@
 'use strict';
 
-const project = (displayName, testMatch, testTimeout, testPathIgnorePatterns = []) => ({
+/** `timeout` is for one test, in milliseconds. */
+const project = (displayName, testMatch, timeout, testPathIgnorePatterns = []) => ({
   displayName,
   testEnvironment: 'node',
   testMatch,
-  testTimeout,
+  globals: { TEST_TIMEOUT: timeout },
+  setupFilesAfterEnv: ['<rootDir>/__test__/timeout.js'],
   testPathIgnorePatterns: ['/node_modules/', ...testPathIgnorePatterns],
   // Everything under test is CommonJS that Node runs as it is.
   transform: {},

@@ -61,7 +61,11 @@ function tina4(directory, args, { env = {}, cli = CLI } = {}) {
   run.output = () => run.stdout + run.stderr;
   /** Resolves with its exit; rejects when it goes on. */
   run.exit = async () => {
-    await until(() => run.gone, () => `the CLI to end, got:\n${run.output()}`, EXIT_TIMEOUT);
+    await until(
+      () => run.gone,
+      () => `the CLI to end, got:\n${run.output()}`,
+      EXIT_TIMEOUT,
+    );
     return closed;
   };
   /** Waits until it has printed something that fits. */
@@ -81,7 +85,16 @@ function tina4(directory, args, { env = {}, cli = CLI } = {}) {
     run.port = Number(/http:\/\/.*:(\d+)$/m.exec(run.stdout)[1]);
     return run;
   };
-  run.fetch = async (target) => (await fetch(`http://127.0.0.1:${run.port}${target}`)).text();
+  run.fetch = async (target, host = '127.0.0.1', attempts = 3) => {
+    try {
+      return await (await fetch(`http://${host}:${run.port}${target}`)).text();
+    } catch (error) {
+      // A process that is being replaced closes idle connections, which this client may be about to use again. It must
+      // never be refused.
+      if (error.cause?.code !== 'UND_ERR_SOCKET' || attempts === 1 || run.gone) throw error;
+      return run.fetch(target, host, attempts - 1);
+    }
+  };
   return run;
 }
 

@@ -17,7 +17,10 @@ const PID = 'import { Router } from "tina4-nodejs";\nRouter.get("/pid", (req, re
 
 /** Waits until a request gets that answer, which none may miss: the port must never refuse. */
 function answers(run, target, text) {
-  return until(async () => (await run.fetch(target)) === text, () => `${target} to answer ${text}, got:\n${run.output()}`);
+  return until(
+    async () => (await run.fetch(target)) === text,
+    () => `${target} to answer ${text}, got:\n${run.output()}`,
+  );
 }
 
 async function freePort() {
@@ -60,7 +63,10 @@ describe('a change', () => {
     const run = await tina4(app.directory, SERVE).ready();
     const before = await run.fetch('/pid');
     app.write(file, text);
-    await until(async () => (await run.fetch('/pid')) !== before, () => `another process, got:\n${run.output()}`);
+    await until(
+      async () => (await run.fetch('/pid')) !== before,
+      () => `another process, got:\n${run.output()}`,
+    );
   });
 
   it('is a file that is removed', async () => {
@@ -74,7 +80,12 @@ describe('a change', () => {
 
   it('is nothing in src/templates, src/public or outside of src', async () => {
     const page = 'import { Router } from "tina4-nodejs";\nRouter.get("/page", (req, res) => res.html("page.html", {}));\n';
-    const app = newApp({ 'src/routes/pid.ts': PID, 'src/routes/page.ts': page, 'src/templates/page.html': 'one', 'src/public/a.txt': 'one' });
+    const app = newApp({
+      'src/routes/pid.ts': PID,
+      'src/routes/page.ts': page,
+      'src/templates/page.html': 'one',
+      'src/public/a.txt': 'one',
+    });
     const run = await tina4(app.directory, SERVE).ready();
     const before = await run.fetch('/pid');
     expect(await run.fetch('/page')).toBe('one');
@@ -88,7 +99,8 @@ describe('a change', () => {
   });
 
   it('is seen anew in .env, a port there included', async () => {
-    const route = 'import { Router } from "tina4-nodejs";\nRouter.get("/env", (req, res) => res.text(String(process.env.WORD)));\n';
+    const route =
+      'import { Router } from "tina4-nodejs";\nRouter.get("/env", (req, res) => res.text(String(process.env.WORD)));\n';
     const app = newApp({ 'src/routes/a.ts': route, '.env': 'TINA4_PORT=0\nWORD=one\n' });
     const run = await tina4(app.directory, ['serve']).ready();
     expect(await run.fetch('/env')).toBe('one');
@@ -148,7 +160,7 @@ describe('the serving process', () => {
     const route = `${PID}Router.get("/die", () => process.kill(process.pid, "SIGKILL"));\n`;
     const app = newApp({ 'src/routes/a.ts': route });
     const run = await tina4(app.directory, SERVE).ready();
-    await run.fetch('/die').catch(() => {});
+    await run.fetch('/die', '127.0.0.1', 1).catch(() => {});
     await run.says(/ended by itself \(signal SIGKILL\)\. Waiting for a change\./);
     app.write('src/routes/b.ts', answering('/b', 'b'));
     await answers(run, '/b', 'b');
@@ -202,16 +214,37 @@ it('keeps the port of an app that chooses its own, across reloads', async () => 
     startServer({ port: 0, host: "127.0.0.2" });
   `;
   const app = newApp({ 'app.js': start('one'), 'src/routes/w.ts': SOCKET });
-  const run = await tina4(app.directory, ['serve']).ready();
+  const run = await tina4(app.directory, SERVE).ready();
   expect(run.stdout).toContain(`http://127.0.0.2:${run.port}`);
-  const word = async () => (await fetch(`http://127.0.0.2:${run.port}/word`)).text();
+  const word = () => run.fetch('/word', '127.0.0.2');
   expect(await word()).toBe('one');
   app.write('app.js', start('two'));
-  await until(async () => (await word()) === 'two', () => `the new code, got:\n${run.output()}`);
+  await until(
+    async () => (await word()) === 'two',
+    () => `the new code, got:\n${run.output()}`,
+  );
   app.write('app.js', `${start('three')}\nthrow new Error("late");`);
   await run.says(/app\.js could not be loaded: late/);
   await run.says(/The version before the change keeps serving/);
   expect(await word()).toBe('two');
+});
+
+it('minds only the port that the app chooses, not the one that the settings say', async () => {
+  const holder = net.createServer().listen(0, '127.0.0.1');
+  await new Promise((resolve) => holder.once('listening', resolve));
+  try {
+    const env = { TINA4_PORT: String(holder.address().port) };
+    const start = (config) => `const { startServer } = require("tina4-nodejs");\nstartServer(${config});\n`;
+    const chooses = await tina4(newApp({ 'app.js': start('{ port: 0 }'), 'src/routes/pid.ts': PID }).directory, ['serve'], {
+      env,
+    }).ready();
+    expect(await chooses.fetch('/pid')).toMatch(/^\d+$/);
+    const takes = tina4(newApp({ 'app.js': start('') }).directory, ['serve'], { env });
+    expect((await takes.exit()).code).toBe(1);
+    expect(takes.stderr).toMatch(new RegExp(`Port ${env.TINA4_PORT} on 127\\.0\\.0\\.1 is already in use`));
+  } finally {
+    holder.close();
+  }
 });
 
 it('does not reload with --no-reload', async () => {

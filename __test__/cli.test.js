@@ -36,7 +36,9 @@ describe('tina4 serve', () => {
     const app = newApp({ 'readme.txt': '' });
     const run = tina4(app.directory, PRODUCTION);
     expect((await run.exit()).code).toBe(1);
-    expect(run.stderr).toBe(`Not a Tina4 project: ${fs.realpathSync(app.directory)} has neither src/routes nor app.ts or app.js.\n`);
+    expect(run.stderr).toBe(
+      `Not a Tina4 project: ${fs.realpathSync(app.directory)} has neither src/routes nor app.ts or app.js.\n`,
+    );
   });
 
   it('refuses an app whose routes could not import the package', async () => {
@@ -47,7 +49,10 @@ describe('tina4 serve', () => {
     expect(run.stderr).toContain('run "npm install tina4-nodejs" there');
   });
 
-  it.each([['production', PRODUCTION], ['development', ['serve', '--port', '0']]])('prints the banner of four lines in %s', async (_, args) => {
+  it.each([
+    ['production', PRODUCTION],
+    ['development', ['serve', '--port', '0']],
+  ])('prints the banner of four lines in %s', async (_, args) => {
     const run = await tina4(newApp({ 'src/routes/a.ts': '' }).directory, args).ready();
     expect(run.stdout.slice(run.stdout.indexOf('  Tina4'))).toBe(
       `  Tina4 Node.js v${version}\n` +
@@ -57,20 +62,23 @@ describe('tina4 serve', () => {
     );
   });
 
-  it.each(['commonjs', 'module', undefined])('loads every kind of file when "type" is %s, and all register on one Router', async (type) => {
-    const kinds = ['ts', 'mts', 'cts', 'js', 'mjs'];
-    const files = Object.fromEntries(kinds.map((kind) => [`src/routes/${kind}.${kind}`, answering(`/${kind}`, kind)]));
-    files['src/routes/deep/er/cjs.cjs'] = requiring('/cjs', 'cjs');
-    files['src/routes/required.cts'] = requiring('/required', 'required');
-    // Neither of these is a route file.
-    files['src/routes/types.d.ts'] = 'throw new Error("loaded");';
-    files['src/routes/a.test.ts'] = 'throw new Error("loaded");';
-    files['src/routes/.hidden.ts'] = 'throw new Error("loaded");';
-    if (type) files['package.json'] = JSON.stringify({ type });
-    const run = await tina4(newApp(files).directory, PRODUCTION).ready();
-    for (const name of [...kinds, 'cjs', 'required']) expect(await run.fetch(`/${name}`)).toBe(name);
-    expect(run.output()).not.toContain('could not be loaded');
-  });
+  it.each(['commonjs', 'module', undefined])(
+    'loads every kind of file when "type" is %s, and all register on one Router',
+    async (type) => {
+      const kinds = ['ts', 'mts', 'cts', 'js', 'mjs'];
+      const files = Object.fromEntries(kinds.map((kind) => [`src/routes/${kind}.${kind}`, answering(`/${kind}`, kind)]));
+      files['src/routes/deep/er/cjs.cjs'] = requiring('/cjs', 'cjs');
+      files['src/routes/required.cts'] = requiring('/required', 'required');
+      // Neither of these is a route file.
+      files['src/routes/types.d.ts'] = 'throw new Error("loaded");';
+      files['src/routes/a.test.ts'] = 'throw new Error("loaded");';
+      files['src/routes/.hidden.ts'] = 'throw new Error("loaded");';
+      if (type) files['package.json'] = JSON.stringify({ type });
+      const run = await tina4(newApp(files).directory, PRODUCTION).ready();
+      for (const name of [...kinds, 'cjs', 'required']) expect(await run.fetch(`/${name}`)).toBe(name);
+      expect(run.output()).not.toContain('could not be loaded');
+    },
+  );
 
   it('loads files in the order of their names', async () => {
     const say = (text) => `console.log("loading ${text}");`;
@@ -110,22 +118,22 @@ describe('tina4 serve', () => {
     }
   });
 
-  it.each([['in production', PRODUCTION.slice(0, -1)], ['in development', ['serve', '--port']]])(
-    'says in one sentence that the port is in use, %s',
-    async (_, args) => {
-      const holder = net.createServer().listen(0, '127.0.0.1');
-      await new Promise((resolve) => holder.once('listening', resolve));
-      try {
-        const { port } = holder.address();
-        const run = tina4(newApp({ 'src/routes/a.ts': '' }).directory, [...args, String(port)]);
-        expect((await run.exit()).code).toBe(1);
-        expect(run.stderr).toMatch(new RegExp(`^Port ${port} on 127\\.0\\.0\\.1 is already in use: .*\\.\n$`));
-        expect(run.stdout).not.toContain('running at');
-      } finally {
-        holder.close();
-      }
-    },
-  );
+  it.each([
+    ['in production', PRODUCTION.slice(0, -1)],
+    ['in development', ['serve', '--port']],
+  ])('says in one sentence that the port is in use, %s', async (_, args) => {
+    const holder = net.createServer().listen(0, '127.0.0.1');
+    await new Promise((resolve) => holder.once('listening', resolve));
+    try {
+      const { port } = holder.address();
+      const run = tina4(newApp({ 'src/routes/a.ts': '' }).directory, [...args, String(port)]);
+      expect((await run.exit()).code).toBe(1);
+      expect(run.stderr).toMatch(new RegExp(`^Port ${port} on 127\\.0\\.0\\.1 is already in use: .*\\.\n$`));
+      expect(run.stdout).not.toContain('running at');
+    } finally {
+      holder.close();
+    }
+  });
 
   it.each(['x', '-1', '65536', '1.5', ''])('refuses --port %p', async (port) => {
     const run = tina4(newApp({ 'src/routes/a.ts': '' }).directory, ['serve', `--port=${port}`]);
@@ -145,7 +153,8 @@ describe('tina4 serve', () => {
     ['development', ['serve', '--port', '0'], 'SIGINT'],
     ['development', ['serve', '--port', '0'], 'SIGTERM'],
   ])('drains in %s (%p) at %s: the close handler runs, peers get 1001, exit 0', async (_, args, signal) => {
-    const route = 'import { Router } from "tina4-nodejs";\nRouter.websocket("/w", (c, event) => { console.log("event", event); });\n';
+    const route =
+      'import { Router } from "tina4-nodejs";\nRouter.websocket("/w", (c, event) => { console.log("event", event); });\n';
     const run = await tina4(newApp({ 'src/routes/w.ts': route }).directory, args).ready();
     const peer = await Peer.connect(run, '/w');
     await run.says(/event open/);
@@ -208,7 +217,10 @@ describe('tina4 serve', () => {
       import { Router } from "tina4-nodejs";
       Router.get("/env", (req, res) => res.json([process.env.FROM_FILE, process.env.FROM_BOTH, process.env.TINA4_PORT, process.env.NODE_ENV]));
     `;
-    const app = newApp({ 'src/routes/a.ts': route, '.env': 'FROM_FILE="a b"\nFROM_BOTH=file\nTINA4_PORT=1\nNODE_ENV=production\n' });
+    const app = newApp({
+      'src/routes/a.ts': route,
+      '.env': 'FROM_FILE="a b"\nFROM_BOTH=file\nTINA4_PORT=1\nNODE_ENV=production\n',
+    });
     const run = await tina4(app.directory, ['serve', '--port', '0'], { env: { FROM_BOTH: 'environment' } }).ready();
     expect(JSON.parse(await run.fetch('/env'))).toEqual(['a b', 'environment', '0', 'production']);
   });
@@ -229,7 +241,8 @@ describe('tina4 serve', () => {
   });
 
   it('reports an exception that nothing caught, closes and ends with 1', async () => {
-    const route = 'import { Router } from "tina4-nodejs";\nRouter.websocket("/w", (c, event) => {\n  setTimeout(() => { throw new Error("loose"); }, 50);\n});\n';
+    const route =
+      'import { Router } from "tina4-nodejs";\nRouter.websocket("/w", (c, event) => {\n  setTimeout(() => { throw new Error("loose"); }, 50);\n});\n';
     const run = await tina4(newApp({ 'src/routes/a.ts': route }).directory, PRODUCTION).ready();
     const peer = await Peer.connect(run, '/w');
     expect((await peer.closed).code).toBe(1011);

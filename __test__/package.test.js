@@ -129,7 +129,17 @@ function newAppOf(directory) {
 
 describe('the list of packed files', () => {
   const good = () => [
-    ...['LICENSE', 'README.md', 'bin/tina4.js', 'index.d.ts', 'index.js', 'index.mjs', 'lib/cli/child.js', 'lib/cli/main.js', 'lib/native.js'],
+    ...[
+      'LICENSE',
+      'README.md',
+      'bin/tina4.js',
+      'index.d.ts',
+      'index.js',
+      'index.mjs',
+      'lib/cli/child.js',
+      'lib/cli/main.js',
+      'lib/native.js',
+    ],
     ...['lib/server.js', 'native.d.ts', 'native.js', 'package.json', 'public/js/frond.js', 'templates/base.html'],
     'tina4-nodejs.linux-x64-gnu.node',
   ];

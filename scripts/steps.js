@@ -53,8 +53,7 @@ function checkRust() {
   const wanted = /^rust-version = "([\d.]+)"/m.exec(fs.readFileSync(path.join(ROOT, 'Cargo.toml'), 'utf8'))[1];
   const how = 'install it from https://rustup.rs and open a new terminal';
   const version = firstLine('cargo', ['--version'])?.match(/\d+\.\d+\.\d+/)?.[0];
-  if (!version)
-    throw new Problem(`Building the engine needs Rust ${wanted} or newer, and there is no cargo in PATH: ${how}.`);
+  if (!version) throw new Problem(`Building the engine needs Rust ${wanted} or newer, and there is no cargo in PATH: ${how}.`);
   if (isOlder(version, wanted)) {
     throw new Problem(
       `Building the engine needs Rust ${wanted} or newer, but this cargo is ${version}: run "rustup update", or ${how}.`,

@@ -22,7 +22,7 @@ function run(argv) {
     .description('serve the app in this folder')
     .option('-p, --port <number>', 'port to listen on (default: TINA4_PORT, PORT or 7148)', portOption)
     .option('-H, --host <address>', 'address to listen on (default: TINA4_HOST, HOST or 0.0.0.0)')
-    .option('--production', 'run without reloading, and hide errors from clients (also: NODE_ENV=production)')
+    .option('--production', 'run without reloading, and hide errors from clients (also: NODE_ENV=production or TINA4_PRODUCTION=true)')
     .option('--no-reload', 'do not restart when a file changes')
     .action((options) => serve(process.cwd(), options));
   program.parse(argv);
@@ -39,9 +39,8 @@ async function serve(directory, options) {
     const problem = problemWith(directory);
     if (problem) throw new UsageError(problem);
     const variables = settings(directory, options);
-    const production = variables.NODE_ENV === 'production';
-    if (production || !options.reload) {
-      await serveHere(directory, options);
+    if (!isDevelopment(variables) || !options.reload) {
+      await serveHere(directory, variables);
     } else {
       // Watching needs packages and the engine's binary; serving without it does not.
       const { superviseApp } = require('./develop');
@@ -53,9 +52,10 @@ async function serve(directory, options) {
 }
 
 /** Serves the app in this process, until a signal. */
-async function serveHere(directory, options) {
-  Object.assign(process.env, settings(directory, options));
-  process.env.NODE_ENV ||= 'development';
+async function serveHere(directory, variables) {
+  Object.assign(process.env, variables);
+  // For users' packages, which know no other switch.
+  process.env.NODE_ENV ||= isDevelopment(variables) ? 'development' : 'production';
   const life = manageLifetime();
   onSignals(
     () => life.stop(1001, 'server is shutting down', 0),

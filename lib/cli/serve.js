@@ -43,7 +43,7 @@ async function runEntry(entry, directory, runningServers) {
   } catch (error) {
     throw new LoadError(describeLoadError(error, entry, directory), { cause: error });
   }
-  if (!mentionsStart(entry)) return;
+  if (!startsItself(directory)) return;
   // A CommonJS entry cannot await at its top level: it may still be connecting to something before it starts its server.
   const deadline = Date.now() + LOAD_TIMEOUT;
   while (runningServers.size === 0 && Date.now() < deadline) await sleep(START_POLL);
@@ -53,7 +53,15 @@ async function runEntry(entry, directory, runningServers) {
   }
 }
 
-function mentionsStart(entry) {
+/**
+ * Whether the app's own entry starts the server, as far as its text tells.
+ *
+ * @param {string} directory The app's folder
+ * @returns {boolean}
+ */
+function startsItself(directory) {
+  const entry = findEntry(directory);
+  if (!entry) return false;
   const code = fs.readFileSync(entry, 'utf8').replace(/\/\*[^]*?\*\/|\/\/.*/g, '');
   return /\bstartServer\s*\(/.test(code);
 }
@@ -66,7 +74,8 @@ function mentionsStart(entry) {
  */
 function describeStartError(error) {
   // Only these are written for the user as they are; anything else came out of the app or of the system.
-  const isSentence = error instanceof UsageError || error instanceof LoadError || error.code === 'ERR_TINA4_NATIVE' || error.cause?.code;
+  const isSentence =
+    error instanceof UsageError || error instanceof LoadError || error.code === 'ERR_TINA4_NATIVE' || error.cause?.code;
   return isSentence ? error.message : `The server could not start: ${error.message ?? error}`;
 }
 
@@ -91,4 +100,4 @@ function banner({ host, port }) {
   ].join('\n');
 }
 
-module.exports = { LoadError, banner, describeStartError, startApp };
+module.exports = { LoadError, banner, describeStartError, startApp, startsItself };
