@@ -137,14 +137,14 @@ describe('#body', () => {
     const answer = await fetch('/b', post(text, 'application/json'));
     expect(answer.status).toBe(400);
     expect(answer.headers.get('content-type')).toBe('application/json');
-    expect((await answer.json()).error).toMatch(/^The request body is not valid JSON: /);
+    expect((await answer.json()).message).toMatch(/^The request body is not valid JSON: /);
     expect(called).toBe(false);
   });
 
   test('JSON that is not UTF-8 is 400', async () => {
     const { fetch } = await echo();
     const answer = await fetch('/b', post(Buffer.from([0x22, 0xff, 0x22]), 'application/json'));
-    expect([answer.status, (await answer.json()).error]).toEqual([400, 'The request body is not valid JSON: it is not UTF-8.']);
+    expect([answer.status, (await answer.json()).message]).toEqual([400, 'The request body is not valid JSON: it is not UTF-8.']);
   });
 
   test('__proto__ in JSON is a key and changes no prototype', async () => {
@@ -163,7 +163,7 @@ describe('#body', () => {
     const form = (fields) => post(Array.from({ length: fields }, (_, i) => `f${i}=1`).join('&'), 'application/x-www-form-urlencoded');
     expect((await fetch('/b', form(1000))).status).toBe(200);
     const answer = await fetch('/b', form(1001));
-    expect([answer.status, (await answer.json()).error]).toEqual([400, 'The form in the request body has more than 1000 fields.']);
+    expect([answer.status, (await answer.json()).message]).toEqual([400, 'The form in the request body has more than 1000 fields.']);
   });
 
   test('no body is an empty object, for every method', async () => {

@@ -309,7 +309,7 @@ describe('answering', () => {
     process.env.NODE_ENV = 'production';
     try {
       const hidden = await answerOf(() => { throw new Error('password=1'); });
-      expect([hidden.status, hidden.body]).toEqual([500, '{"error":"Internal Server Error"}']);
+      expect([hidden.status, hidden.body]).toEqual([500, '{"error":"Internal Server Error","statusCode":500,"message":"the handler failed"}']);
       expect(hidden.log.text()).toContain('password=1');
       const shown = await answerOf(() => { throw new Error('visible'); }, { config: { debug: true } });
       expect(shown.body).toContain('visible');

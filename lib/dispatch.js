@@ -187,9 +187,16 @@ class Dispatch {
       case REQUEST_EVENT: this.#http.request(handle, this.#router.route(a), b); return;
       case DRAINED_EVENT: this.#links.get(handle)?.answerDrain(); return;
       case STOPPED_EVENT: this.#onStopped(); return;
-      case LOG_EVENT: this.#host.log[LOG_LEVELS.has(a) ? a : 'info'](b); return;
+      case LOG_EVENT: this.#log(handle, a, b); return;
       default:
     }
+  }
+
+  /** A line of the engine; one about a connection leaves it to us to name it. */
+  #log(handle, level, message) {
+    const link = this.#links.get(handle);
+    const subject = link === undefined ? 'A connection' : link.name;
+    this.#host.log[LOG_LEVELS.has(level) ? level : 'info'](handle === 0 ? message : `${subject}: ${message}`);
   }
 
   #open(handle, id, parts) {

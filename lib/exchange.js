@@ -1,5 +1,7 @@
 'use strict';
 
+const { STATUS_CODES } = require('node:http');
+
 const STATUS_WITHOUT_BODY = new Set([204, 205, 304]);
 
 /**
@@ -58,9 +60,10 @@ class Exchange {
     this.host.commits.touch();
   }
 
-  /** An answer of the server itself, in the shape of all its errors. */
+  /** An answer of the server itself, in the shape of all its errors, the engine's too. */
   sendError(status, message) {
-    this.send(status, ['content-type', 'application/json'], JSON.stringify({ error: message }));
+    const body = { error: STATUS_CODES[status], statusCode: status, message };
+    this.send(status, ['content-type', 'application/json'], JSON.stringify(body));
   }
 
   #first() {

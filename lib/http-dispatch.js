@@ -88,7 +88,7 @@ class HttpDispatch {
     if (this.#showErrors) {
       exchange.send(500, ['content-type', 'text/plain; charset=utf-8'], String(error?.stack ?? error));
     } else {
-      exchange.sendError(500, 'Internal Server Error');
+      exchange.sendError(500, 'the handler failed');
     }
   }
 }

@@ -114,7 +114,7 @@ impl Writer {
                 let nobody = Handle::from_number(0);
                 self.four(STOPPED, nobody, self.undefined()?, self.undefined()?)
             }
-            Event::Log { level, message } => {
+            Event::Log { level, handle, message } => {
                 let level = match level {
                     LogLevel::Debug => "debug",
                     LogLevel::Info => "info",
@@ -122,7 +122,8 @@ impl Writer {
                     LogLevel::Error => "error",
                 };
                 let message = self.utf8(message.as_bytes())?;
-                self.four(LOG, Handle::from_number(0), self.utf8(level.as_bytes())?, message)
+                let about = handle.unwrap_or(Handle::from_number(0));
+                self.four(LOG, about, self.utf8(level.as_bytes())?, message)
             }
         }
     }

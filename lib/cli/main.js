@@ -6,6 +6,7 @@ const { MAX_PORT, UsageError, parsePort, settings } = require('./environment');
 const { manageLifetime, onSignals } = require('./lifetime');
 const { problemWith } = require('./project');
 const { banner, describeStartError, startApp } = require('./serve');
+const { isDevelopment } = require('../settings');
 
 /**
  * The command line: `tina4 serve`, `tina4 --version`, `tina4 --help`.

@@ -95,6 +95,11 @@ pub(crate) struct Decoder {
 }
 
 impl Decoder {
+    /// Bytes of memory that an unfinished message takes.
+    pub(crate) fn held(&self) -> usize {
+        self.message.capacity()
+    }
+
     /// Takes all of `input`, unless `on_item` breaks: the rest is then dropped.
     ///
     /// `input` is unmasked in place.

@@ -7,7 +7,7 @@ use std::task::Waker;
 
 use bytes::Bytes;
 
-use crate::context::Load;
+use crate::shared::Load;
 use crate::slots::Handle;
 use crate::topics::Topic;
 
@@ -75,6 +75,8 @@ pub(crate) struct CommandBatch {
     pub(crate) commands: Vec<Command>,
     pub(crate) arena: Bytes,
     pub(crate) acks: Vec<Ack>,
+    /// Bytes of frames, in the arena and outside it.
+    pub(crate) bytes: usize,
 }
 
 impl CommandBatch {

@@ -21,11 +21,12 @@ use tokio::net::TcpStream;
 
 use crate::close;
 use crate::codec::{Data, Decoder, Item, Limits, Violation};
-use crate::context::{Context, Load};
-use crate::event::Event;
+use crate::context::Context;
+use crate::event::{Event, LogLevel};
 use crate::keepalive::{Overdue, Phase, Signs};
 use crate::message::{self, Kind};
 use crate::outbox::{Chunk, Flushed, Gauge, Outbox, Sink};
+use crate::shared::Load;
 use crate::slots::Handle;
 
 /// Reads one connection may do before the others have their turn.
@@ -65,6 +66,8 @@ struct Inner {
     received: u64,
     /// What the meter counts of the outbox.
     metered: usize,
+    /// What the meter counts of an unfinished message.
+    assembling: usize,
     signs: Signs,
     /// The peer's close frame, as soon as it is here.
     peer_close: Option<(u16, Box<str>)>,
@@ -107,6 +110,7 @@ impl Connection {
                 waiting: Waiting::default(),
                 received: 0,
                 metered: 0,
+                assembling: 0,
                 signs: Signs::new(Instant::now()),
                 peer_close: None,
                 drains: Vec::new(),
@@ -268,6 +272,7 @@ impl Connection {
             inner.waiting.bytes += bytes;
             self.context.meter(bytes as isize);
         }
+        self.meter_decoder(inner);
         if unsupported {
             let violation = Violation {
                 code: close::UNSUPPORTED,
@@ -280,6 +285,15 @@ impl Connection {
             self.answer_close(inner);
         } else if inner.outbox.bytes() > 0 {
             self.flush_inner(inner);
+        }
+    }
+
+    /// Counts what an unfinished message takes.
+    fn meter_decoder(&self, inner: &mut Inner) {
+        let held = inner.decoder.held();
+        if held != inner.assembling {
+            self.context.meter(held as isize - inner.assembling as isize);
+            inner.assembling = held;
         }
     }
 
@@ -423,22 +437,17 @@ impl Connection {
         let counters = &self.context.shared.counters;
         counters.dropped_frames.fetch_add(dropped, Ordering::Relaxed);
         counters.slow_consumers.fetch_add(1, Ordering::Relaxed);
-        self.context.log(
-            crate::event::LogLevel::Warning,
-            format!(
-                "connection {} closed with 1013, {reason}: {dropped} frames dropped",
-                self.handle.to_number()
-            ),
-        );
+        let message = format!("closed with 1013, {reason}: {dropped} frames dropped");
+        self.context.queue.log(LogLevel::Warning, Some(self.handle), message);
         inner.outbox.push(Chunk::control(message::close_frame(close::TRY_AGAIN, reason)));
         inner.phase = Phase::Closing { since: Instant::now() };
         wake(inner);
     }
 
-    /// What closing this connection as a slow consumer could free, in bytes.
+    /// What closing this connection with 1013 could free, in bytes.
     pub(crate) fn backlog(&self) -> usize {
         let inner = self.inner.borrow();
-        if inner.phase == Phase::Open { inner.metered } else { 0 }
+        if inner.phase == Phase::Open { inner.metered + inner.assembling } else { 0 }
     }
 
     /// Closes with 1013 because the process holds too much.
@@ -446,7 +455,13 @@ impl Connection {
         let inner = &mut *self.inner.borrow_mut();
         if inner.phase == Phase::Open {
             self.shed(inner, "the server is out of buffer memory");
-            self.wrote(inner);
+            if inner.assembling > 0 {
+                // The rest of the unfinished message means nothing without its beginning.
+                inner.decoder = Decoder::default();
+                inner.phase = Phase::Failing { since: Instant::now() };
+                self.meter_decoder(inner);
+            }
+            self.flush_inner(inner);
         }
     }
 
@@ -540,6 +555,7 @@ impl Connection {
         }
         inner.outbox = Outbox::default();
         inner.decoder = Decoder::default();
+        self.meter_decoder(inner);
         self.wrote(inner);
         self.context.shared.connections.fetch_sub(1, Ordering::Relaxed);
         let (code, reason) =

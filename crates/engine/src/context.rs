@@ -5,7 +5,6 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicIsize, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -14,6 +13,7 @@ use crate::codec::Data;
 use crate::config::Config;
 use crate::event::{Event, EventBatch, EventQueue, LogLevel, Payload};
 use crate::message::Kind;
+use crate::shared::Shared;
 use crate::slots::Handle;
 
 /// Bytes read from a socket at once. One buffer a shard, so its size costs no connection anything.
@@ -24,82 +24,6 @@ const GATHER_EVENTS: usize = 64;
 const GATHER_TIME: Duration = Duration::from_micros(100);
 /// How far a shard's own count may run ahead of the shared one, in bytes.
 const METER_STEP: isize = 64 * 1024;
-
-/// What an engine has dropped and refused since it started.
-#[derive(Debug, Default)]
-pub struct Counters {
-    /// Frames that were queued for a connection and never written.
-    pub dropped_frames: AtomicU64,
-    /// Connections closed with 1013 because they read too slowly.
-    pub slow_consumers: AtomicU64,
-    /// Upgrades that were refused, for any reason.
-    pub rejected_upgrades: AtomicU64,
-}
-
-/// State of an engine that all its shards share.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) config: Config,
-    pub(crate) counters: Counters,
-    /// Upgraded connections.
-    pub(crate) connections: AtomicUsize,
-    /// Open sockets of each shard.
-    loads: Box<[AtomicUsize]>,
-    /// Bytes in queues and bodies, of all shards.
-    buffered: AtomicIsize,
-}
-
-impl Shared {
-    pub(crate) fn new(config: Config, shards: usize) -> Self {
-        Self {
-            config,
-            loads: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
-            counters: Counters::default(),
-            connections: AtomicUsize::new(0),
-            buffered: AtomicIsize::new(0),
-        }
-    }
-
-    /// Open sockets of a shard.
-    pub(crate) fn load(&self, shard: usize) -> usize {
-        self.loads[shard].load(Ordering::Acquire)
-    }
-
-    /// The shard with the fewest sockets.
-    pub(crate) fn least_loaded(&self) -> usize {
-        (0..self.loads.len()).min_by_key(|shard| self.load(*shard)).unwrap_or(0)
-    }
-
-    /// Bytes in queues and bodies, within [`METER_STEP`] a shard.
-    pub(crate) fn buffered(&self) -> usize {
-        self.buffered.load(Ordering::Relaxed).max(0) as usize
-    }
-
-    /// Whether the process holds more than it may.
-    pub(crate) fn is_over(&self) -> bool {
-        self.buffered() > self.config.max_buffered
-    }
-}
-
-/// One socket in its shard's count, from being accepted to being closed. An upgrade hands over.
-#[derive(Debug)]
-pub(crate) struct Load {
-    shared: Arc<Shared>,
-    pub(crate) shard: usize,
-}
-
-impl Load {
-    pub(crate) fn new(shared: &Arc<Shared>, shard: usize) -> Self {
-        shared.loads[shard].fetch_add(1, Ordering::Relaxed);
-        Self { shared: Arc::clone(shared), shard }
-    }
-}
-
-impl Drop for Load {
-    fn drop(&mut self) {
-        self.shared.loads[self.shard].fetch_sub(1, Ordering::Release);
-    }
-}
 
 /// A shard's share of [`Shared::buffered`], brought up to date in steps.
 struct Meter {
@@ -217,7 +141,7 @@ impl<Connection> Context<Connection> {
     }
 
     pub(crate) fn log(&self, level: LogLevel, message: String) {
-        self.queue.log(level, message);
+        self.queue.log(level, None, message);
     }
 
     /// Counts `bytes` more in queues or bodies, fewer if negative.
@@ -233,7 +157,7 @@ impl<Connection> Context<Connection> {
     pub(crate) fn say_meter(&self) {
         let unsaid = self.meter.unsaid.take();
         if unsaid != 0 {
-            self.shared.buffered.fetch_add(unsaid, Ordering::Relaxed);
+            self.shared.add_buffered(unsaid);
         }
     }
 }

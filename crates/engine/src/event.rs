@@ -56,7 +56,9 @@ pub enum Event {
     Log {
         /// How urgent it is.
         level: LogLevel,
-        /// One sentence.
+        /// The connection it is about, if it is about one.
+        handle: Option<Handle>,
+        /// One sentence; without its subject if that is the connection.
         message: String,
     },
 }
@@ -259,7 +261,7 @@ impl EventQueue {
     }
 
     /// Appends a log line, or counts it as dropped when too many wait.
-    pub(crate) fn log(&self, level: LogLevel, message: String) {
+    pub(crate) fn log(&self, level: LogLevel, handle: Option<Handle>, message: String) {
         {
             let mut queued = self.lock();
             if queued.logs >= MAX_WAITING_LOGS {
@@ -268,7 +270,7 @@ impl EventQueue {
             }
             queued.logs += 1;
         }
-        self.push_one(Event::Log { level, message });
+        self.push_one(Event::Log { level, handle, message });
     }
 
     /// Rings the doorbell for a taker that wants another turn, however often it was rung.
@@ -304,6 +306,7 @@ impl EventQueue {
             into.push(EventBatch {
                 events: vec![Event::Log {
                     level: LogLevel::Warning,
+                    handle: None,
                     message: format!("{dropped} log lines were dropped: too many were waiting"),
                 }],
                 buffer: Vec::new(),
@@ -374,7 +377,7 @@ mod tests {
     fn logs_past_the_limit_are_counted_and_said() {
         let (_, queue) = queue();
         for _ in 0..MAX_WAITING_LOGS + 7 {
-            queue.log(LogLevel::Info, "line".into());
+            queue.log(LogLevel::Info, None, "line".into());
         }
         let mut taken = Vec::new();
         while queue.finish() {

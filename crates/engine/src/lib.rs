@@ -9,8 +9,9 @@
 //! - machines: [`router`] patterns and matching; `codec` what a client's bytes mean; `keepalive`
 //!   when a peer is given up; [`outbox`] frames waiting to be written; [`topics`] who is where;
 //!   [`template`] and [`static_files`] what is answered without a handler
-//! - the border: [`event`] what shards tell the handlers' thread; `command` what they are told;
-//!   [`publisher`] its sending side; [`routes`] the table both read
+//! - the border: `shared` configuration and counters of all shards; [`event`] what shards tell the
+//!   handlers' thread; `command` what they are told; [`publisher`] its sending side; [`routes`] the
+//!   table both read
 //! - sockets: [`upgrade`] the opening handshake; `context` what a shard's sockets share;
 //!   `connection` one upgraded socket; `hub` a shard's connections by topic; `opening` from the
 //!   request to the connection
@@ -41,6 +42,7 @@ pub mod router;
 pub mod routes;
 pub mod server;
 mod shard;
+mod shared;
 mod slots;
 pub mod static_files;
 pub mod template;
@@ -50,6 +52,6 @@ pub mod topics;
 pub mod upgrade;
 
 pub use command::{Answer, AnswerBody};
-pub use context::Counters;
 pub use server::{App, Engine, ListenError};
+pub use shared::Counters;
 pub use slots::Handle;

@@ -12,13 +12,14 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use crate::connection::{Connection, Socket};
-use crate::context::{Context, Load};
+use crate::context::Context;
 use crate::event::{Event, Head, LogLevel, Opened};
 use crate::hub::Hub;
 use crate::outbox::Gauge;
 use crate::response::{Body, TEXT, full, insert};
 use crate::router::{Params, WebSocketRoute};
 use crate::routes::Routes;
+use crate::shared::Load;
 use crate::upgrade::{self, Rejection};
 use crate::{close, path};
 

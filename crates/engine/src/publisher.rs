@@ -13,6 +13,7 @@ use crate::command::{Ack, Answer, Command, CommandBatch, CommandQueue};
 use crate::event::{Head, Opened};
 use crate::message::{self, Kind};
 use crate::outbox::Gauge;
+use crate::shared::Shared;
 use crate::slots::Handle;
 use crate::topics::{Topic, Topics};
 
@@ -94,10 +95,12 @@ pub struct Publisher {
     /// By shard and slot.
     members: Vec<Vec<Option<Member>>>,
     last_topic: u64,
+    /// Counts what is committed and not yet carried out.
+    shared: Arc<Shared>,
 }
 
 impl Publisher {
-    pub(crate) fn new(queues: Vec<Arc<CommandQueue>>, topics: Topics) -> Self {
+    pub(crate) fn new(queues: Vec<Arc<CommandQueue>>, topics: Topics, shared: Arc<Shared>) -> Self {
         let members = queues.iter().map(|_| Vec::new()).collect();
         let outgoing = queues
             .into_iter()
@@ -109,7 +112,7 @@ impl Publisher {
                 acks: Vec::new(),
             })
             .collect();
-        Self { outgoing, topics, held: HashMap::new(), members, last_topic: 0 }
+        Self { outgoing, topics, held: HashMap::new(), members, last_topic: 0, shared }
     }
 
     /// Learns of a connection; its `open` is about to be dispatched.
@@ -350,7 +353,7 @@ impl Publisher {
     /// Hands everything to the shards and wakes those that sleep.
     pub fn commit(&mut self) {
         for outgoing in &mut self.outgoing {
-            outgoing.commit();
+            outgoing.commit(&self.shared);
         }
     }
 
@@ -364,7 +367,7 @@ impl Publisher {
         if outgoing.arena.len() + outgoing.large >= COMMIT_BYTES
             || outgoing.commands.len() >= COMMIT_COMMANDS
         {
-            outgoing.commit();
+            outgoing.commit(&self.shared);
         }
     }
 }
@@ -380,12 +383,14 @@ impl Outgoing {
         (from as u32, self.arena.len() as u32)
     }
 
-    fn commit(&mut self) {
+    fn commit(&mut self, shared: &Shared) {
         if self.commands.is_empty() && self.acks.is_empty() {
             return;
         }
-        self.large = 0;
+        let bytes = self.arena.len() + std::mem::take(&mut self.large);
+        shared.add_buffered(bytes as isize);
         self.queue.push(CommandBatch {
+            bytes,
             commands: std::mem::take(&mut self.commands),
             arena: self.arena.split().freeze(),
             acks: std::mem::take(&mut self.acks),

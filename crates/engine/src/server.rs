@@ -12,12 +12,12 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::command::{Command, CommandBatch, CommandQueue};
 use crate::config::Config;
-use crate::context::{Counters, Shared};
 use crate::event::{EventBatch, EventQueue};
 use crate::http::Served;
 use crate::publisher::Publisher;
 use crate::routes::Routes;
 use crate::shard::{self, Common};
+use crate::shared::{Counters, Shared};
 use crate::slots::MAX_SHARDS;
 use crate::template::Templates;
 use crate::topics::Topics;
@@ -86,7 +86,7 @@ impl Engine {
             commands: commands.clone(),
             shared: Arc::new(Shared::new(config, shards)),
         });
-        let publisher = Publisher::new(commands, topics.clone());
+        let publisher = Publisher::new(commands, topics.clone(), Arc::clone(&common.shared));
         Self { common, publisher, topics, templates, threads: Vec::new() }
     }
 
@@ -232,7 +232,7 @@ fn static_roots(app: &App, config: &Config) -> Vec<PathBuf> {
     }
     match &app.public {
         Some(directory) => roots.push(directory.clone()),
-        None => roots.extend([app.directory.join("public"), app.directory.join("src/public")]),
+        None => roots.extend([app.directory.join("src/public"), app.directory.join("public")]),
     }
     roots.push(app.package_directory.join("public"));
     roots

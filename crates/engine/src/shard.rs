@@ -18,12 +18,13 @@ use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 
 use crate::command::{Command, CommandBatch, CommandQueue};
 use crate::connection::Connection;
-use crate::context::{Context, Load, Shared, Stage};
+use crate::context::{Context, Stage};
 use crate::event::{Event, EventQueue, LogLevel};
 use crate::http::{Http, Served};
 use crate::hub::Hub;
 use crate::outbox::{Chunk, PINS_AT_MOST};
 use crate::routes::Routes;
+use crate::shared::{Load, Shared};
 use crate::static_files::StaticFiles;
 
 /// Connections written to before reads, commands and pings have their turn again.
@@ -196,6 +197,7 @@ impl Shard {
                 connection.acknowledge(ack.bytes);
             }
         }
+        self.context.meter(-(batch.bytes as isize));
         let arena = batch.arena;
         for command in batch.commands {
             // A panic in one command must not lose the others.
