@@ -519,6 +519,32 @@ async fn a_frame_that_must_be_finished_does_not_shield_the_other_outboxes() {
 }
 
 #[tokio::test]
+async fn messages_that_are_never_finished_are_held_within_the_bound_of_the_process() {
+    let server = small_server().start();
+    let unfinished = &frame(true, opcode::TEXT, &[b'x'; 100 * KIB])[..99 * KIB];
+    let mut raws = Vec::new();
+    for _ in 0..8 {
+        let mut raw = server.raw_websocket("/in").await;
+        raw.write(unfinished).await;
+        raws.push(raw);
+    }
+    // Those that take the most are refused until the others fit.
+    let refused = raws.iter_mut().map(Raw::frame).collect::<Vec<_>>();
+    let (first, _, others) =
+        futures_util::future::select_all(refused.into_iter().map(Box::pin)).await;
+    assert_eq!(first.close().0, 1013);
+    drop(others);
+    within("the rest fits", async {
+        while server.buffered() > 256 * KIB {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    drop(raws);
+    nothing_held(&server).await;
+}
+
+#[tokio::test]
 async fn what_a_released_connection_never_acknowledged_is_no_longer_held() {
     let server = App::new().websocket("/in", quiet).start();
     let mut raw = server.raw_websocket("/in").await;

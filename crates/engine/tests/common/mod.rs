@@ -355,7 +355,9 @@ impl Handlers {
             }
             Event::Drained { handle } => self.record.add(Seen::Drained(*handle)),
             Event::Stopped => self.record.add(Seen::Stopped),
-            Event::Log { level, message, .. } => self.record.add(Seen::Log(*level, message.clone())),
+            Event::Log { level, message, .. } => {
+                self.record.add(Seen::Log(*level, message.clone()))
+            }
         }
     }
 
