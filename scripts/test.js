@@ -28,7 +28,7 @@ const PARTS = {
   types: () => [{ name: 'types', command: process.execPath, args: ['__test__/types/run.js'], count: countTypes }],
   unit: (words) => [jest('unit', words)],
   chapter: (words) => [jest('chapter', words)],
-  e2e: (words) => [{ ...jest('e2e', words), prepare: ensureChromium }],
+  e2e: (words) => [jest('e2e', words)],
   long: (words) => [jest('long', words)],
 };
 
@@ -82,8 +82,7 @@ function countJest(file) {
  *
  * @returns {Promise<{ name: string, seconds: number, succeeded: boolean, passed: number, failed: number, skipped?: number }>}
  */
-async function runStep({ name, command, args, env, prepare, count }) {
-  prepare?.();
+async function runStep({ name, command, args, env, count }) {
   say(`${name}: ${[path.basename(command), ...args].join(' ')}`);
   const begun = process.hrtime.bigint();
   const { status, output } = await runAndKeep(command, args, env);
@@ -135,6 +134,8 @@ main(async ([part, ...words]) => {
   checkNode();
   const parts = part ? [part] : EVERYTHING;
   if (parts.includes('engine')) checkRust();
+  // Before the steps, so that what is missing is said at once.
+  if (parts.includes('e2e')) process.env.CHROMIUM_PATH = ensureChromium();
   ensurePackages();
   // The engine's own tests need no Node addon.
   if (part !== 'engine') ensureBinary();
