@@ -8,14 +8,14 @@
 //!   of a concrete path; `slots` handles; [`message`] prepared frames
 //! - machines: [`router`] patterns and matching; `codec` what a client's bytes mean; `keepalive`
 //!   when a peer is given up; [`outbox`] frames waiting to be written; [`topics`] who is where;
-//!   [`template`] and [`static_files`] what is answered without a handler
+//!   [`template`] and [`static_files`] pages and files
 //! - the border: `shared` configuration and counters of all shards; [`event`] what shards tell the
 //!   handlers' thread; `command` what they are told; [`publisher`] its sending side; [`routes`] the
 //!   table both read
 //! - sockets: [`upgrade`] the opening handshake; `context` what a shard's sockets share;
-//!   `connection` one upgraded socket; `hub` a shard's connections by topic; `opening` from the
-//!   request to the connection
-//! - requests: `client_ip`, `body`, `response` and `http`, which uses them
+//!   `connection` one upgraded socket; `hub` a shard's connections by topic; `response` what the
+//!   engine answers by itself; `opening` from the request to the connection
+//! - requests: `client_ip`, `body` and `http`, which uses them
 //! - [`shard`](self) the thread that owns them; [`server`] the engine as a whole
 #![forbid(unsafe_code)]
 

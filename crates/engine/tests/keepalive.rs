@@ -115,6 +115,7 @@ async fn an_idle_peer_is_closed_with_1001_although_it_answers_pings() {
         match raw.frame().await {
             ping if ping.opcode == opcode::PING => {
                 pings += 1;
+                assert!(pings < 200, "it was idle for much longer than it may be");
                 raw.write(frame(true, opcode::PONG, b"")).await;
             }
             close => break close,

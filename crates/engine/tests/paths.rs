@@ -184,18 +184,46 @@ async fn a_dead_connection_counts_until_its_close_is_dispatched() {
 
 #[tokio::test]
 async fn a_connection_that_has_left_hears_nothing_more() {
-    let server = App::new().with(|config| config.io_threads = 2).websocket("/room", quiet).start();
-    let mut stays = server.connect("/room").await;
-    let mut leaves = server.connect("/room").await;
-    let handles = server.opened("/room", 2).await;
-    server.with(|engine| {
-        let publisher = engine.publisher();
-        publisher.push("/room", &"both");
-        publisher.leave(handles[1]);
-        publisher.push("/room", &"one");
-    });
-    assert_eq!(received(&server, handles[0], &mut stays).await, ["both", "one"]);
-    assert_eq!(received(&server, handles[1], &mut leaves).await, ["both"]);
+    for io_threads in [1, 2] {
+        let server =
+            App::new().with(|config| config.io_threads = io_threads).websocket("/room", quiet);
+        let server = server.start();
+        let mut stays = server.connect("/room").await;
+        let mut leaves = server.connect("/room").await;
+        let handles = server.opened("/room", 2).await;
+        server.with(|engine| {
+            let publisher = engine.publisher();
+            publisher.push("/room", &"both");
+            publisher.leave(handles[1]);
+            publisher.push("/room", &"one");
+        });
+        assert_eq!(received(&server, handles[0], &mut stays).await, ["both", "one"]);
+        assert_eq!(received(&server, handles[1], &mut leaves).await, ["both"]);
+    }
+}
+
+#[tokio::test]
+async fn a_room_stays_whole_while_members_come_and_go_in_any_order() {
+    let server = App::new().websocket("/room", quiet).start();
+    let mut members = Vec::new();
+    for opened in 1..=9 {
+        let client = server.connect("/room").await;
+        members.push((server.opened("/room", opened).await[opened - 1], client));
+    }
+    for (round, leaver) in [0, 7, 3, 3, 0, 3, 1, 0].into_iter().enumerate() {
+        let (handle, client) = members.remove(leaver);
+        client.close().await;
+        server.closed(handle).await;
+        let text = format!("after {round}");
+        server.with(|engine| engine.publisher().push("/room", &text.as_str()));
+        for (handle, client) in &mut members {
+            assert_eq!(received(&server, *handle, client).await, [text.as_str()]);
+        }
+        let client = server.connect("/room").await;
+        let opened = 10 + round;
+        members.push((server.opened("/room", opened).await[opened - 1], client));
+        assert_eq!(server.with(|engine| engine.topics().get("/room").expect("one").count()), 9);
+    }
 }
 
 #[tokio::test]
