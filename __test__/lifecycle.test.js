@@ -24,8 +24,10 @@ describe('close()', () => {
   test('stops accepting, answers in-flight HTTP, closes sockets with 1001 and runs the close handlers, whose broadcasts reach nobody', async () => {
     const gate = deferred();
     const closes = new Map();
+    let [opens, asked] = [0, false];
     const { server, connect: join, fetch, port } = await serve((router) => {
       router.websocket('/ws/{room}', async (connection, event) => {
+        if (event === 'open') opens += 1;
         if (event !== 'close') return;
         const { room } = connection.params;
         closes.set(room, [...(closes.get(room) ?? []), connection.connectionCount()]);
@@ -36,13 +38,14 @@ describe('close()', () => {
         router.pushToWebSocket('/ws/b', 'somebody left');
       });
       router.get('/slow', async (req, res) => {
+        asked = true;
         await gate.promise;
         res.text('answered');
       });
     }, { ioThreads: 2 });
     const peers = await Promise.all(upTo(20).map((n) => join(n % 2 ? '/ws/a' : '/ws/b')));
     const answer = fetch('/slow');
-    await sleep(50);
+    await until(() => opens === 20 && asked, 'every open and the request');
 
     const closing = server.close();
     expect(await Promise.all(peers.map((peer) => peer.closed))).toEqual(Array(20).fill({ code: 1001, reason: 'server is shutting down' }));
@@ -173,7 +176,7 @@ describe('servers beside each other', () => {
         if (event === 'message') connection.broadcast(`${name} ${connection.connectionCount()} ${data}`);
       });
       router.get('/', (req, res) => res.text(name));
-    });
+    }, { ioThreads: 1 });
     const [one, two] = await Promise.all([make('one'), make('two')]);
     const peers = await Promise.all([one, one, two].map((app) => app.connect('/ws/same')));
     for (const peer of peers) peer.send('hi');

@@ -277,6 +277,7 @@ describe('JS order is the truth for what this process sends', () => {
     }));
     const dying = await join('/ws');
     const living = await join('/ws');
+    await until(() => counts.length === 2, 'every open');
     dying.send('wait');
     await until(() => counts.length === 3);
     dying.socket.terminate();
@@ -293,7 +294,9 @@ describe('JS order is the truth for what this process sends', () => {
 test('send, then broadcast, then close from one handler reach a peer in that order', async () => {
   // Sizes around what a batch commits early at, what is copied together, and what is written by itself.
   const sizes = [10, 20_000, 300_000, 10, 70_000];
+  let opens = 0;
   const { connect: join } = await serve((router) => router.websocket('/ws', (connection, event, data) => {
+    if (event === 'open') opens += 1;
     if (data !== 'go') return;
     for (const [index, size] of sizes.entries()) {
       connection.send(`s${index} ${'x'.repeat(size)}`);
@@ -305,6 +308,7 @@ test('send, then broadcast, then close from one handler reach a peer in that ord
   }), { ioThreads: 3 });
   const others = await Promise.all(Array.from({ length: 6 }, () => join('/ws')));
   const peer = await join('/ws');
+  await until(() => opens === 7, 'every open');
   peer.send('go');
   for (const [index, size] of sizes.entries()) {
     expect(await peer.next()).toBe(`s${index} ${'x'.repeat(size)}`);
