@@ -23,11 +23,9 @@ const COMPILER_TIMEOUT_MS = 120_000;
 
 // `kind` is the "type" of the user's package.json. It decides whether a .ts file is a module or CommonJS.
 const SETTINGS = [
-  { kind: 'module', resolution: 'node16' },
   { kind: 'module', resolution: 'nodenext' },
   { kind: 'module', resolution: 'bundler' },
   { kind: 'commonjs', resolution: 'node16' },
-  { kind: 'commonjs', resolution: 'nodenext' },
 ];
 
 const ROUTER_METHODS = [
