@@ -340,25 +340,77 @@ async fn a_route_added_while_the_server_runs_takes_the_next_upgrade() {
 async fn messages_of_every_size_broadcast_in_one_batch_keep_their_order() {
     // Small ones are joined, large ones travel apart, and a batch this big is committed in pieces.
     let sizes = [1, 200, 16_383, 16_384, 70_000, 3, 300_000, 10, 10, 10, 65_536, 1];
-    let server = App::new().with(|config| config.io_threads = 2).websocket("/room", quiet).start();
-    let mut raw = server.raw_websocket("/room").await;
-    let mut other = server.raw_websocket("/room").await;
-    let handles = server.opened("/room", 2).await;
-    let text = |index: usize, size: usize| char::from(b'a' + index as u8).to_string().repeat(size);
-    server.with(|engine| {
-        for (index, size) in sizes.iter().enumerate() {
-            let text = text(index, *size);
-            match index % 3 {
-                0 => handles.iter().for_each(|one| engine.publisher().send(*one, &text.as_str())),
-                _ => engine.publisher().push("/room", &text.as_str()),
+    for io_threads in [1, 2] {
+        let server = App::new()
+            .with(|config| config.io_threads = io_threads)
+            .websocket("/room", quiet)
+            .start();
+        let mut raw = server.raw_websocket("/room").await;
+        let mut other = server.raw_websocket("/room").await;
+        let handles = server.opened("/room", 2).await;
+        let text =
+            |index: usize, size: usize| char::from(b'a' + index as u8).to_string().repeat(size);
+        server.with(|engine| {
+            for (index, size) in sizes.iter().enumerate() {
+                let text = text(index, *size);
+                match index % 3 {
+                    0 => {
+                        handles.iter().for_each(|one| engine.publisher().send(*one, &text.as_str()))
+                    }
+                    _ => engine.publisher().push("/room", &text.as_str()),
+                }
+            }
+        });
+        for peer in [&mut raw, &mut other] {
+            for (index, size) in sizes.iter().enumerate() {
+                let frame = peer.frame().await;
+                assert_eq!(frame.opcode, opcode::TEXT);
+                assert!(frame.payload == text(index, *size).as_bytes(), "message {index}");
             }
         }
-    });
-    for peer in [&mut raw, &mut other] {
-        for (index, size) in sizes.iter().enumerate() {
-            let frame = peer.frame().await;
-            assert_eq!(frame.opcode, opcode::TEXT);
-            assert!(frame.payload == text(index, *size).as_bytes(), "message {index}");
+    }
+}
+
+#[tokio::test]
+async fn what_one_batch_sends_to_different_places_is_not_mixed_up() {
+    let server = App::new().websocket("/room/{name}", quiet).start();
+    let mut peers = Vec::new();
+    for (path, opened) in [("/room/a", 1), ("/room/a", 2), ("/room/b", 1)] {
+        let client = server.connect(path).await;
+        let handle = server.opened(path, opened).await[opened - 1];
+        peers.push((handle, client, Vec::new()));
+    }
+    let topic = |engine: &engine::Engine, path| engine.topics().get(path).expect("a topic").id;
+    // All pairs of neighbours: whatever can be joined wrongly is next to each other once.
+    server.with(|engine| {
+        let topics = [topic(engine, "/room/a"), topic(engine, "/room/b")];
+        for number in 0..6 * 6 * 2 {
+            let place = if number % 2 == 0 { number / 2 % 6 } else { number / 12 };
+            let text = number.to_string();
+            let text = &text.as_str();
+            let publisher = engine.publisher();
+            let to: &[usize] = match place {
+                0..3 => {
+                    publisher.send(peers[place].0, text);
+                    &[place]
+                }
+                3 => {
+                    publisher.broadcast(topics[0], text, None);
+                    &[0, 1]
+                }
+                4 => {
+                    publisher.broadcast(topics[0], text, Some(peers[0].0));
+                    &[1]
+                }
+                _ => {
+                    publisher.broadcast(topics[1], text, None);
+                    &[2]
+                }
+            };
+            to.iter().for_each(|peer| peers[*peer].2.push(number.to_string()));
         }
+    });
+    for (handle, mut client, expected) in peers {
+        assert_eq!(received(&server, handle, &mut client).await, expected);
     }
 }
