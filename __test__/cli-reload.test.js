@@ -6,6 +6,7 @@ const fs = require('node:fs');
 const net = require('node:net');
 const path = require('node:path');
 const { Peer, until } = require('./served');
+const { reloadManyTimes } = require('./reloads');
 const { answering, cleanUp, newApp, tina4 } = require('./cli-app');
 
 afterEach(cleanUp);
@@ -113,6 +114,14 @@ describe('a change', () => {
     run.port = port;
     expect(await run.fetch('/env')).toBe('three');
   });
+});
+
+it('survives many changes: no connection is refused, no file or process is left over', async () => {
+  const { failures, codes, files, children } = await reloadManyTimes(5);
+  expect(failures).toEqual([]);
+  expect(codes).toEqual(Array(5).fill(1012));
+  expect(files[1]).toBeLessThanOrEqual(files[0]);
+  expect(children).toEqual([true]);
 });
 
 describe('an edit that breaks', () => {

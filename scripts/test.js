@@ -41,7 +41,7 @@ function check(name, command, args, env = {}) {
 
 function jest(project, words) {
   const results = path.join(fs.mkdtempSync(path.join(os.tmpdir(), 'tina4-jest-')), 'results.json');
-  const options = ['--selectProjects', project, '--passWithNoTests', '--json', '--outputFile', results];
+  const options = ['--selectProjects', project, '--json', '--outputFile', results];
   return {
     name: `jest ${project}`,
     command: process.execPath,
