@@ -42,6 +42,15 @@ pub(crate) enum Data<'a> {
     Owned(Vec<u8>),
 }
 
+impl Data<'_> {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match self {
+            Data::Borrowed(bytes) => bytes,
+            Data::Owned(bytes) => bytes,
+        }
+    }
+}
+
 /// Why the connection must be failed: the close code to send and the words for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
@@ -409,10 +418,7 @@ mod tests {
     }
 
     fn name(item: Item<'_>) -> String {
-        let text = |data: Data<'_>| match data {
-            Data::Borrowed(bytes) => String::from_utf8_lossy(bytes).into_owned(),
-            Data::Owned(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-        };
+        let text = |data: Data<'_>| String::from_utf8_lossy(data.bytes()).into_owned();
         match item {
             Item::Text(data) => format!("text {}", text(data)),
             Item::Binary(data) => format!("binary {}", text(data)),

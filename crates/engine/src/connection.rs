@@ -4,7 +4,6 @@
 //! it directly, without a hop. It knows no handlers: what happens becomes events.
 
 use std::cell::{Cell, RefCell};
-use std::io::{self, IoSlice};
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -17,17 +16,16 @@ use std::time::Instant;
 use bytes::Bytes;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, ReadBuf};
-use tokio::net::TcpStream;
 
 use crate::close;
-use crate::codec::{Data, Decoder, Item, Limits, Violation};
+use crate::codec::{Decoder, Item, Limits, Violation};
 use crate::context::Context;
 use crate::event::{Event, LogLevel};
 use crate::keepalive::{Overdue, Phase, Signs};
 use crate::message::{self, Kind};
-use crate::outbox::{Chunk, Flushed, Gauge, Outbox, Sink};
-use crate::shared::Load;
+use crate::outbox::{Chunk, Flushed, Gauge, Outbox};
 use crate::slots::Handle;
+use crate::socket::{FullSink, Socket, TcpSink};
 
 /// Reads one connection may do before the others have their turn.
 const READS_A_TURN: usize = 4;
@@ -40,13 +38,6 @@ pub(crate) struct Connection {
     context: Rc<Context<Connection>>,
     dirty: Cell<bool>,
     inner: RefCell<Inner>,
-}
-
-/// A connection's socket, counted until it closes.
-pub(crate) struct Socket {
-    pub(crate) stream: TcpStream,
-    /// Held, not read.
-    pub(crate) _load: Load,
 }
 
 struct Inner {
@@ -234,18 +225,18 @@ impl Connection {
         let result = decoder.decode(input, &limits, &mut |item| match item {
             Item::Text(data) if deliver => {
                 messages += 1;
-                bytes += length(&data);
+                bytes += data.bytes().len();
                 self.context.message(self.handle, Kind::Text, data);
                 ControlFlow::Continue(())
             }
             Item::Binary(data) if deliver => {
                 let kind = if self.binary { Kind::Binary } else { Kind::Text };
-                if kind == Kind::Text && !is_utf8(&data) {
+                if kind == Kind::Text && std::str::from_utf8(data.bytes()).is_err() {
                     unsupported = true;
                     return ControlFlow::Break(());
                 }
                 messages += 1;
-                bytes += length(&data);
+                bytes += data.bytes().len();
                 self.context.message(self.handle, kind, data);
                 ControlFlow::Continue(())
             }
@@ -576,44 +567,5 @@ impl Connection {
 fn wake(inner: &Inner) {
     if let Some(waker) = &inner.waker {
         waker.wake_by_ref();
-    }
-}
-
-fn length(data: &Data<'_>) -> usize {
-    match data {
-        Data::Borrowed(bytes) => bytes.len(),
-        Data::Owned(bytes) => bytes.len(),
-    }
-}
-
-fn is_utf8(data: &Data<'_>) -> bool {
-    match data {
-        Data::Borrowed(bytes) => std::str::from_utf8(bytes).is_ok(),
-        Data::Owned(bytes) => std::str::from_utf8(bytes).is_ok(),
-    }
-}
-
-struct TcpSink<'a>(&'a mut TcpStream);
-
-impl Sink for TcpSink<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.try_write(bytes)
-    }
-
-    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.0.try_write_vectored(slices)
-    }
-}
-
-/// A socket of which tokio knows only that it was full.
-struct FullSink<'a>(SockRef<'a>);
-
-impl Sink for FullSink<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.send(bytes)
-    }
-
-    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.0.send_vectored(slices)
     }
 }

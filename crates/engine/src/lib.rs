@@ -12,9 +12,9 @@
 //! - the border: `shared` configuration and counters of all shards; [`event`] what shards tell the
 //!   handlers' thread; `command` what they are told; [`publisher`] its sending side; [`routes`] the
 //!   table both read
-//! - sockets: [`upgrade`] the opening handshake; `context` what a shard's sockets share;
-//!   `connection` one upgraded socket; `hub` a shard's connections by topic; `response` what the
-//!   engine answers by itself; `opening` from the request to the connection
+//! - sockets: [`upgrade`] the opening handshake; `socket` what is written to; `context` what a
+//!   shard's sockets share; `connection` one upgraded socket; `hub` a shard's connections by topic;
+//!   `response` what the engine answers by itself; `opening` from the request to the connection
 //! - requests: `client_ip`, `body` and `http`, which uses them
 //! - [`shard`](self) the thread that owns them; [`server`] the engine as a whole
 #![forbid(unsafe_code)]
@@ -44,6 +44,7 @@ pub mod server;
 mod shard;
 mod shared;
 mod slots;
+mod socket;
 pub mod static_files;
 pub mod template;
 mod template_escape;

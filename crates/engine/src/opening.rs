@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use crate::connection::{Connection, Socket};
+use crate::connection::Connection;
 use crate::context::Context;
 use crate::event::{Event, Head, LogLevel, Opened};
 use crate::hub::Hub;
@@ -20,6 +20,7 @@ use crate::response::{Body, TEXT, full, insert};
 use crate::router::{Params, WebSocketRoute};
 use crate::routes::Routes;
 use crate::shared::Load;
+use crate::socket::Socket;
 use crate::upgrade::{self, Rejection};
 use crate::{close, path};
 

@@ -31,6 +31,7 @@ const FLOORS: &[&str] = &[
     "routes",
     // sockets
     "upgrade",
+    "socket",
     "context",
     "connection",
     "hub",
