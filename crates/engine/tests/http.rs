@@ -230,7 +230,7 @@ async fn a_413_is_not_lost_to_a_client_that_is_still_sending() {
 #[tokio::test]
 async fn a_body_that_stops_half_way_does_not_wait_for_ever() {
     let server = App::new()
-        .with(|config| config.keep_alive_timeout = Duration::from_millis(60))
+        .with(|config| config.keep_alive_timeout = Duration::from_millis(500))
         .request("POST", "/", |_| answer(200, "ok"))
         .start();
     let mut slow = server.raw().await;
