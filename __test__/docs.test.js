@@ -52,12 +52,12 @@ const layerVariables = [...new Set(
     .flatMap((name) => [...read(path.join(folder, name)).matchAll(/\b(?:env|environment|variables)\.(TINA4_\w+)/g)].map(([, variable]) => variable))),
 )].filter((name) => name !== 'TINA4_INHERITED_LISTENER');
 
-/** The keys that startServer says it accepts; `listenFd` is no promise. */
+/** The keys that startServer says it accepts. */
 function acceptedKeys() {
   try {
     checkConfig({ nobodysKey: 1 });
   } catch (error) {
-    return /accepted are (.*)\.$/.exec(error.message)[1].split(', ').filter((key) => key !== 'listenFd');
+    return /accepted are (.*)\.$/.exec(error.message)[1].split(', ');
   }
   throw new Error('an unknown key was accepted');
 }

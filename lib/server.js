@@ -175,7 +175,7 @@ class Server {
   }
 
   #bind(host, port) {
-    const fd = this.#config.listenFd ?? inheritedListener(host, port);
+    const fd = inheritedListener(host, port);
     try {
       const address = fd === undefined ? this.#engine.listen() : this.#engine.listen(fd);
       this.#host = address.host;

@@ -33,9 +33,8 @@ const VARIABLES = {
 };
 
 /** Keys that only code can give. */
-const OTHER_KEYS = ['router', 'directory', 'templatesDir', 'staticDir', 'routesDir', 'logger', 'listenFd'];
+const OTHER_KEYS = ['router', 'directory', 'templatesDir', 'staticDir', 'routesDir', 'logger'];
 
-/** `listenFd` is the development supervisor's business and no promise to users. */
 const ACCEPTED = [...Object.keys(VARIABLES), ...OTHER_KEYS];
 
 /**
@@ -53,12 +52,9 @@ function checkConfig(config) {
       throw new TypeError(`startServer: ${key} is the path of a folder, not ${describe(config[key])}.`);
     }
   }
-  const { routesDir, listenFd } = config;
+  const { routesDir } = config;
   if (routesDir !== undefined && routesDir !== false && (typeof routesDir !== 'string' || routesDir === '')) {
     throw new TypeError(`startServer: routesDir is the path of a folder, or false for none, not ${describe(routesDir)}.`);
-  }
-  if (listenFd !== undefined && !Number.isInteger(listenFd)) {
-    throw new TypeError(`startServer: listenFd is a file descriptor, not ${describe(listenFd)}.`);
   }
 }
 
