@@ -23,6 +23,7 @@ use tokio::sync::Notify;
 
 mod http;
 mod peer;
+pub(crate) mod pressure;
 
 pub(crate) use http::Response;
 #[allow(unused_imports)]

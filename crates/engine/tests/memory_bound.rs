@@ -1,0 +1,173 @@
+//! What all peers together can make the process hold: at most `TINA4_MAX_BUFFERED` and a little.
+
+use std::time::Duration;
+
+mod common;
+
+use common::pressure::{
+    Flood, KIB, MIB, SLACK, all_in_order, are_whole, frames_until_close, overfill,
+};
+use common::{App, Raw, Server, answer, echo, frame, opcode, quiet, within};
+
+/// A server that may hold 256 KiB and lets a single connection have all of it.
+fn small_server() -> App {
+    App::new()
+        .with(|config| {
+            config.max_buffered = 256 * KIB;
+            config.inbound_max_bytes = usize::MAX;
+            config.inbound_max_events = usize::MAX;
+            config.max_backlog = usize::MAX;
+        })
+        .websocket("/in", quiet)
+        .websocket("/out", quiet)
+        .websocket("/echo", echo)
+        .request("POST", "/body", |request| answer(200, &request.body.len().to_string()))
+}
+
+const POST: &str = "POST /body HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nhello";
+
+#[tokio::test]
+async fn over_the_bound_of_the_process_reading_pauses_and_new_bodies_get_503() {
+    const MESSAGES: usize = 20_000;
+    const SIZE: usize = KIB;
+    for io_threads in [1, 2] {
+        let server = small_server().with(|config| config.io_threads = io_threads).start();
+        let raw = server.raw_websocket("/in").await;
+        let handle = server.opened("/in", 1).await[0];
+        let mut others = Vec::new();
+        for _ in 0..io_threads {
+            others.push(server.connect("/echo").await);
+        }
+        server.opened("/echo", io_threads).await;
+
+        let blocked = server.block();
+        let flood = Flood::start(raw, MESSAGES, SIZE);
+        flood.stalls().await;
+        let held = server.buffered();
+        assert!(held > 256 * KIB && held <= 256 * KIB + SLACK, "{held} bytes are held");
+        // Nobody is read now, not even those who have sent nothing yet.
+        for other in &mut others {
+            other.send("later").await;
+        }
+        let mut post = server.raw().await;
+        post.write(POST).await;
+        assert_eq!(post.response().await.status, 503);
+
+        drop(blocked);
+        all_in_order(&server, handle, MESSAGES, SIZE).await;
+        within("the flood", flood.task).await.expect("written");
+        for other in &mut others {
+            assert_eq!(other.text().await, "later", "reading goes on for everyone");
+        }
+        let mut post = server.raw().await;
+        post.write(POST).await;
+        assert_eq!(post.response().await.text(), "5");
+    }
+}
+
+#[tokio::test]
+async fn over_the_bound_of_the_process_the_largest_outbox_is_closed_with_1013() {
+    let server = small_server().start();
+    let mut small = Raw::connect_narrow(server.address).await;
+    small.upgrade("/out").await;
+    let mut large = Raw::connect_narrow(server.address).await;
+    large.upgrade("/out").await;
+    let handles = server.opened("/out", 2).await;
+    let (sent, _) = overfill(&server, handles[1], 10_000).await;
+    server.with(|engine| engine.publisher().send(handles[0], &"still here"));
+    assert_eq!(small.frame().await.payload, b"still here");
+    let (data, close) = frames_until_close(&mut large).await;
+    assert_eq!(close.close(), (1013, "the server is out of buffer memory".into()));
+    assert!(are_whole(&data, 10_000));
+    assert!(data.len() < sent);
+    large.write(frame(true, opcode::CLOSE, b"\x03\xf5")).await;
+    assert_eq!(server.closed(handles[1]).await.0, 1013);
+    // Served as before once there is room.
+    let mut echo = server.connect("/echo").await;
+    echo.send("hello").await;
+    assert_eq!(echo.text().await, "hello");
+    nothing_held(&server).await;
+}
+
+/// Waits until the engine holds no byte.
+async fn nothing_held(server: &Server) {
+    within("nothing is held any more", async {
+        while server.buffered() > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_frame_that_must_be_finished_does_not_shield_the_other_outboxes() {
+    let server = small_server().start();
+    let mut peers = Vec::new();
+    for _ in 0..3 {
+        let mut raw = Raw::connect_narrow(server.address).await;
+        raw.upgrade("/out").await;
+        peers.push(raw);
+    }
+    let handles = server.opened("/out", 3).await;
+    let huge = "h".repeat(16 * MIB);
+    for handle in handles {
+        // The first frame is partly written and stays; what is behind it is dropped.
+        server.with(|engine| engine.publisher().send(handle, &huge.as_str()));
+    }
+    for raw in &mut peers {
+        let (data, close) = frames_until_close(raw).await;
+        assert_eq!(data.len(), 1);
+        assert_eq!(data[0].payload.len(), huge.len());
+        assert_eq!(close.close().0, 1013);
+    }
+    drop(peers);
+    nothing_held(&server).await;
+}
+
+#[tokio::test]
+async fn messages_that_are_never_finished_are_held_within_the_bound_of_the_process() {
+    let server = small_server().start();
+    let unfinished = &frame(true, opcode::TEXT, &[b'x'; 100 * KIB])[..99 * KIB];
+    let mut raws = Vec::new();
+    for _ in 0..8 {
+        let mut raw = server.raw_websocket("/in").await;
+        raw.write(unfinished).await;
+        raws.push(raw);
+    }
+    // Those that take the most are refused until the others fit.
+    let refused = raws.iter_mut().map(Raw::frame).collect::<Vec<_>>();
+    let (first, _, others) =
+        futures_util::future::select_all(refused.into_iter().map(Box::pin)).await;
+    assert_eq!(first.close().0, 1013);
+    drop(others);
+    within("the rest fits", async {
+        while server.buffered() > 256 * KIB {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    drop(raws);
+    nothing_held(&server).await;
+}
+
+#[tokio::test]
+async fn what_a_released_connection_never_acknowledged_is_no_longer_held() {
+    let server = App::new().websocket("/in", quiet).start();
+    let mut raw = server.raw_websocket("/in").await;
+    let handle = server.opened("/in", 1).await[0];
+    let blocked = server.block();
+    raw.write(frame(true, opcode::TEXT, &[b'x'; 100 * KIB])).await;
+    within("the message is held", async {
+        while server.buffered() < 100 * KIB {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    // As when the handler of an earlier event never settles and the close grace has passed.
+    server.with(|engine| {
+        engine.take(&mut Vec::new());
+        engine.publisher().release(handle);
+    });
+    nothing_held(&server).await;
+    drop(blocked);
+}
