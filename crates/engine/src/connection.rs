@@ -435,10 +435,11 @@ impl Connection {
         wake(inner);
     }
 
-    /// What closing this connection with 1013 could free, in bytes.
-    pub(crate) fn backlog(&self) -> usize {
+    /// What closing this connection with 1013 could free, in bytes: of its outbox, and of a message
+    /// it has not finished.
+    pub(crate) fn backlog(&self) -> (usize, usize) {
         let inner = self.inner.borrow();
-        if inner.phase == Phase::Open { inner.metered + inner.assembling } else { 0 }
+        if inner.phase == Phase::Open { (inner.metered, inner.assembling) } else { (0, 0) }
     }
 
     /// Closes with 1013 because the process holds too much.
@@ -478,9 +479,11 @@ impl Connection {
 
     /// Keep-alive and time-outs; called a few times in each of them.
     pub(crate) fn sweep(self: &Rc<Self>, now: Instant) {
+        if self.has_failed() {
+            return self.terminate();
+        }
         let overdue = {
             let inner = self.inner.borrow();
-            // While we do not read, silence proves nothing; TCP_USER_TIMEOUT finds the dead.
             inner.signs.overdue(inner.phase, !inner.paused, self.context.config(), now)
         };
         if matches!(overdue, Overdue::Ping | Overdue::Dead) && self.takes_more(now) {
@@ -503,6 +506,14 @@ impl Connection {
             Overdue::Idle => self.close(close::GOING_AWAY, "idle timeout"),
             Overdue::Dead | Overdue::CloseTimeout => self.terminate(),
         }
+    }
+
+    /// Whether a socket that nobody reads has failed: reset by the peer, or given up by the system
+    /// after `TCP_USER_TIMEOUT`.
+    fn has_failed(&self) -> bool {
+        let inner = self.inner.borrow();
+        let Some(Socket { stream, .. }) = &inner.socket else { return false };
+        inner.paused && !matches!(stream.take_error(), Ok(None))
     }
 
     /// Whether a peer that is behind has taken anything since the socket was full. The system

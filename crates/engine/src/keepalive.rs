@@ -61,7 +61,8 @@ impl Signs {
         self.ping_sent = Some(now);
     }
 
-    /// What is due now. `listening` says that the socket is being read.
+    /// What is due now. `listening` says that the socket is being read: while it is not, silence
+    /// proves nothing. A ping goes out all the same, for TCP to notice that nobody takes it.
     pub(crate) fn overdue(
         &self,
         phase: Phase,
@@ -78,14 +79,15 @@ impl Signs {
                     Overdue::Nothing
                 }
             }
-            Phase::Open if !listening => Overdue::Nothing,
             Phase::Open => {
                 if let Some(sent) = self.ping_sent
+                    && listening
                     && now.duration_since(sent) >= config.ping_timeout
                 {
                     return Overdue::Dead;
                 }
                 if !config.idle_timeout.is_zero()
+                    && listening
                     && now.duration_since(self.last_message) >= config.idle_timeout
                 {
                     return Overdue::Idle;
@@ -145,6 +147,8 @@ mod tests {
         signs.pinged(begun);
         let due = signs.overdue(Phase::Open, false, &config, at(begun, 1_000));
         assert_eq!(due, Overdue::Nothing);
+        let due = Signs::new(begun).overdue(Phase::Open, false, &config, at(begun, 1_000));
+        assert_eq!(due, Overdue::Ping, "which TCP must get through");
     }
 
     #[test]

@@ -125,6 +125,11 @@ impl Engine {
         &self.common.shared.counters
     }
 
+    /// Sockets that are open, upgraded or not.
+    pub fn open_sockets(&self) -> usize {
+        (0..self.common.commands.len()).map(|shard| self.common.shared.load(shard)).sum()
+    }
+
     /// Bytes in queues and bodies.
     pub fn buffered(&self) -> usize {
         self.common.shared.buffered()

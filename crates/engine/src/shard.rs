@@ -309,15 +309,7 @@ impl Shard {
         self.context.say_meter();
         if self.context.shared.is_over() {
             for _ in 0..SHED_SLICE {
-                let largest = {
-                    let hub = self.hub.borrow();
-                    hub.connections()
-                        .map(|connection| (connection.backlog(), connection))
-                        .filter(|(backlog, _)| *backlog >= SHED_AT_LEAST)
-                        .max_by_key(|(backlog, _)| *backlog)
-                        .map(|(_, connection)| Rc::clone(connection))
-                };
-                let Some(connection) = largest else { return };
+                let Some(connection) = self.largest_backlog() else { return };
                 connection.shed_for_memory();
                 self.context.say_meter();
                 if !self.context.shared.is_over() {
@@ -331,6 +323,24 @@ impl Shard {
                 connection.resume();
             }
         }
+    }
+
+    /// The connection whose end frees the most. A message that is still arriving counts only if
+    /// such messages are most of what may be held: they come to an end as soon as handlers have
+    /// taken the rest.
+    fn largest_backlog(&self) -> Option<Rc<Connection>> {
+        let hub = self.hub.borrow();
+        let all_unfinished: usize =
+            hub.connections().map(|connection| connection.backlog().1).sum();
+        let count_unfinished = all_unfinished > self.context.config().max_buffered / 2;
+        hub.connections()
+            .map(|connection| {
+                let (outbox, unfinished) = connection.backlog();
+                (if count_unfinished { outbox + unfinished } else { outbox }, connection)
+            })
+            .filter(|(backlog, _)| *backlog >= SHED_AT_LEAST)
+            .max_by_key(|(backlog, _)| *backlog)
+            .map(|(_, connection)| Rc::clone(connection))
     }
 
     fn shut_down(&self, code: u16, reason: &str) {

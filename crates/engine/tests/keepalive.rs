@@ -343,3 +343,39 @@ async fn a_socket_without_a_next_request_is_closed_at_the_keep_alive_timeout() {
     let rest = within("the end", raw.rest()).await;
     assert_eq!(rest, b"", "nothing is said on a socket without a request");
 }
+
+#[tokio::test]
+async fn a_reset_is_noticed_while_reading_is_paused() {
+    let server = App::new()
+        .with(|config| {
+            config.inbound_max_events = 4;
+            // Without pings, whose failure would tell.
+            config.ping_interval = Duration::ZERO;
+            config.closing_timeout = Duration::from_millis(40);
+        })
+        .websocket("/in", quiet)
+        .start();
+    let mut raw = server.raw_websocket("/in").await;
+    let handle = server.opened("/in", 1).await[0];
+    let blocked = server.block();
+    for _ in 0..8 {
+        raw.write(frame(true, opcode::TEXT, b"x")).await;
+    }
+    within("the messages are held", async {
+        while server.buffered() < 8 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    raw.reset();
+    // The handlers' thread takes nothing, so only the sweep can see it. It says so behind the
+    // messages, once they are taken.
+    within("the connection has ended", async {
+        while server.with(|engine| engine.open_sockets()) > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    drop(blocked);
+    assert_eq!(server.closed(handle).await.0, 1006);
+}
