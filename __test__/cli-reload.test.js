@@ -110,7 +110,14 @@ describe('a change', () => {
     const port = await freePort();
     app.write('.env', `TINA4_PORT=${port}\nWORD=three\n`);
     await run.says(new RegExp(`HTTP server running at http://127\\.0\\.0\\.1:${port}\\n`));
-    await expect(run.fetch('/env')).rejects.toThrow();
+    await until(
+      () =>
+        run.fetch('/env').then(
+          () => false,
+          () => true,
+        ),
+      'the port before to be closed',
+    );
     run.port = port;
     expect(await run.fetch('/env')).toBe('three');
   });
