@@ -84,6 +84,12 @@ export interface BroadcastOptions {
   excludeSelf?: boolean;
 }
 
+/** Where connections are counted. */
+export interface CountOptions<Cluster extends boolean = boolean> {
+  /** Count in every process that the backplane reaches, not in this one alone; the answer is then a promise. Default `false`. */
+  cluster?: Cluster;
+}
+
 /**
  * Properties of your own on connections. It is the same object in every event of a connection, so it can carry what you
  * know about its peer. Declare what you add:
@@ -143,7 +149,8 @@ export interface WebSocketConnection<Path extends string = string, Params = Rout
 
   /**
    * Queues a message for every connection on the same concrete path, this one included unless
-   * `{ excludeSelf: true }` is given. It also works in the close handler, when this connection is no longer one of them.
+   * `{ excludeSelf: true }` is given; with a backplane ({@link Tina4Config.wsBackplane}) also for those of other processes. It
+   * also works in the close handler, when this connection is no longer one of them.
    *
    * @throws {TypeError} if `message` is neither a string, a Buffer nor an ArrayBuffer view
    */
@@ -162,7 +169,11 @@ export interface WebSocketConnection<Path extends string = string, Params = Rout
   /** Resolves once everything queued for this connection up to now is written, or the connection is gone. Never rejects. */
   drained(): Promise<void>;
 
-  /** Connections on the same concrete path in this process: this one counts in `open` and no longer in `close`. */
+  /**
+   * Connections on the same concrete path on this server, in this process: this one counts in `open` and no longer in `close`.
+   * {@link RouterMethods.connectionCount} and {@link Tina4Server.connectionCount} with `{ cluster: true }` count in every
+   * process that the backplane reaches.
+   */
   connectionCount(): number;
 }
 
@@ -386,13 +397,34 @@ export interface RouterMethods {
 
   /**
    * Sends to every connection on one concrete path, from anywhere: a request handler, a timer. It reaches every running
-   * server of this router; before the first start it does nothing.
+   * server of this router, each connection once, and with a backplane those of other processes; before the first start it
+   * does nothing.
    *
    * @param path A concrete path such as `"/ws/notifications/7"`, not a pattern.
    * @throws {TypeError} if the path does not begin with `/` or has a bad escape, or the message is neither a string, a Buffer
    * nor an ArrayBuffer view
    */
   pushToWebSocket(path: string, message: WebSocketMessage): void;
+
+  /**
+   * Connections on one concrete path, on the running servers of this router in this process.
+   *
+   * @param path A concrete path such as `"/ws/chat/general"`, not a pattern.
+   * @throws {TypeError} at once, if the path does not begin with `/` or has a bad escape, or an option is unknown or no boolean
+   */
+  connectionCount(path: string, options?: CountOptions<false>): number;
+  /**
+   * Connections on one concrete path in every process that the backplane reaches, each counted once. Without a backplane it is
+   * the number of this process.
+   *
+   * @returns resolves within about a second, as soon as all have answered; one that does not answer is left out. Never rejects
+   * @throws {TypeError} at once, as without `cluster`
+   * @example
+   * Router.get("/online", async (req, res) => {
+   *   res.json({ online: await Router.connectionCount("/ws/chat/general", { cluster: true }) });
+   * });
+   */
+  connectionCount(path: string, options: Required<CountOptions<true>>): Promise<number>;
 
   /**
    * Registers a GET route. It also answers HEAD where no HEAD route does.
@@ -528,6 +560,37 @@ export interface Tina4Config {
    */
   wsAllowedOrigins?: readonly string[] | string;
 
+  /**
+   * What carries broadcasts, pushes and counts to the servers of other processes: a Redis (or Valkey) or a NATS server. It need
+   * not be reachable at the start: until it is, messages reach the connections of this process. `TINA4_WS_BACKPLANE`; default
+   * none, `""`.
+   */
+  wsBackplane?: "redis" | "nats" | "";
+  /**
+   * Where it is, with user and password if it wants them: `redis://`, `rediss://`, `nats://`, `tls://`.
+   * `TINA4_WS_BACKPLANE_URL`; default `"redis://localhost:6379"` or `"nats://localhost:4222"`.
+   */
+  wsBackplaneUrl?: string;
+  /**
+   * Seconds between two signs of life on the backplane. A server not heard for three of them no longer counts; one that does
+   * not hear itself connects anew. `TINA4_WS_BACKPLANE_HEARTBEAT`; default 2.
+   */
+  wsBackplaneHeartbeat?: number;
+  /** Seconds between two attempts to connect at most; the first come sooner. `TINA4_WS_BACKPLANE_RETRY_DELAY`; default 5. */
+  wsBackplaneRetryDelay?: number;
+  /**
+   * Bytes of what was published that are kept, for the time the backplane is away and for servers that missed some.
+   * `TINA4_WS_BACKPLANE_REPLAY_SIZE`; default 16777216 (16 MiB).
+   */
+  wsBackplaneReplaySize?: number;
+  /** Seconds that it is kept. `TINA4_WS_BACKPLANE_REPLAY_AGE`; default 60. */
+  wsBackplaneReplayAge?: number;
+  /**
+   * Bytes of the largest message on the backplane, as it travels there; a larger one reaches this process only, and is logged.
+   * `TINA4_WS_BACKPLANE_MAX_ENVELOPE`; default 8388608 (8 MiB).
+   */
+  wsBackplaneMaxEnvelope?: number;
+
   /** Seconds in which an HTTP handler must begin to answer, else 503. `TINA4_HANDLER_TIMEOUT`; default 60. */
   handlerTimeout?: number;
   /** Bytes of the largest request body, 1 to 1 GiB; a larger one gets 413. `TINA4_MAX_UPLOAD_SIZE`; default 10485760. */
@@ -562,6 +625,52 @@ export interface CloseOptions {
   reason?: string;
 }
 
+/**
+ * Whether messages travel between processes: `"connecting"` also while a lost backplane is tried again, `"off"` without one and
+ * after the close.
+ */
+export type BackplaneState = "connected" | "connecting" | "off";
+
+/** What has happened on a backplane since the start. Numbers are messages unless a line says otherwise. */
+export interface BackplaneCounters {
+  /** Of this server, taken by the backplane. */
+  readonly published: number;
+  /** Of other servers, accepted. */
+  readonly received: number;
+  /** Of other servers, dropped because they had come before. */
+  readonly duplicates: number;
+  /** Ignored because they were malformed, too large or of an unknown kind. */
+  readonly ignored: number;
+  /** Of other servers, received late because this one asked for them again. */
+  readonly recovered: number;
+  /** Of other servers, never received although this one asked. */
+  readonly lost: number;
+  /** Of this server, never published: too large, or too many while the backplane was away. */
+  readonly dropped: number;
+  /** Of this server, sent again because another one asked. */
+  readonly resent: number;
+  /** How many times the connection to the backplane came up. */
+  readonly connects: number;
+}
+
+/** One server's part in what carries messages between processes. It is there without a backplane too, and then `"off"`. */
+export interface Backplane {
+  /** Whether messages travel now. */
+  readonly state: BackplaneState;
+  /** What carries them; `"workers"` is built into `tina4 serve --workers`, `null` is none. */
+  readonly kind: "redis" | "nats" | "workers" | null;
+  /** Other servers heard lately, this one not counted. Those written in other languages of the family do not say that they exist. */
+  readonly nodes: number;
+  /** What has happened since the start. A copy: it stays as it is. */
+  readonly counters: BackplaneCounters;
+  /** Calls `listener` whenever the state has changed. One that throws or rejects is logged. */
+  on(event: "state", listener: (state: BackplaneState) => unknown): this;
+  /** As {@link on}, for the next change only. */
+  once(event: "state", listener: (state: BackplaneState) => unknown): this;
+  /** Takes a listener back. */
+  off(event: "state", listener: (state: BackplaneState) => unknown): this;
+}
+
 /** A running server. */
 export interface Tina4Server {
   /** The port it listens on, the real one where 0 was asked for. */
@@ -572,9 +681,26 @@ export interface Tina4Server {
   readonly url: string;
   /** The routes it serves. */
   readonly router: Router;
+  /** What carries messages between this server and those of other processes, and whether it does. */
+  readonly backplane: Backplane;
   /**
-   * Stops accepting, answers the requests under way, closes every socket and runs the close handlers. Resolves when all is
-   * done or after {@link Tina4Config.shutdownTimeout}. Called again, it gives the same promise.
+   * Connections on one concrete path, on this server; 0 after the close.
+   *
+   * @param path A concrete path such as `"/ws/chat/general"`, not a pattern.
+   * @throws {TypeError} at once, if the path does not begin with `/` or has a bad escape, or an option is unknown or no boolean
+   */
+  connectionCount(path: string, options?: CountOptions<false>): number;
+  /**
+   * Connections on one concrete path, on every server that the backplane reaches. Without a backplane it is the number of this
+   * server.
+   *
+   * @returns resolves within about a second, as soon as all have answered; one that does not answer is left out. Never rejects
+   * @throws {TypeError} at once, as without `cluster`
+   */
+  connectionCount(path: string, options: Required<CountOptions<true>>): Promise<number>;
+  /**
+   * Stops accepting, answers the requests under way, closes every socket, runs the close handlers and publishes what they sent.
+   * Resolves when all is done or after {@link Tina4Config.shutdownTimeout}. Called again, it gives the same promise.
    */
   close(options?: CloseOptions): Promise<void>;
 }

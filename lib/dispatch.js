@@ -12,6 +12,8 @@ const REQUEST_EVENT = 4;
 const DRAINED_EVENT = 5;
 const STOPPED_EVENT = 6;
 const LOG_EVENT = 7;
+const BACKPLANE_EVENT = 8;
+const COUNTED_EVENT = 9;
 
 /** Events of one drain, and slots of one event: kind, handle, a, b. */
 const MAX_EVENTS = 512;
@@ -60,7 +62,7 @@ class Dispatch {
   };
 
   /**
-   * @param {object} host The server's parts: `engine`, `commits`, `log`
+   * @param {object} host The server's parts: `engine`, `commits`, `log`, `backplane`
    * @param {object} options
    * @param {import('./router.js').Router} options.router
    * @param {number} options.closeGrace Milliseconds
@@ -188,6 +190,8 @@ class Dispatch {
       case DRAINED_EVENT: this.#links.get(handle)?.answerDrain(); return;
       case STOPPED_EVENT: this.#onStopped(); return;
       case LOG_EVENT: this.#log(handle, a, b); return;
+      case BACKPLANE_EVENT: this.#host.backplane.changed(a); return;
+      case COUNTED_EVENT: this.#host.backplane.counted(a, b); return;
       default:
     }
   }

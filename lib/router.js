@@ -5,6 +5,8 @@ const native = require('./native.js');
 
 const WEBSOCKET = 'WEBSOCKET';
 const WEBSOCKET_OPTIONS = ['binary', 'concurrent'];
+/** No other server has a message already. */
+const NOBODY = [];
 
 /**
  * One registered route. The addon knows it by its `id`, which is its place in the router's list.
@@ -34,7 +36,7 @@ class Router {
   #routes = [];
   /** @type {Map<string, number>} method and shape of the pattern → id */
   #ids = new Map();
-  /** @type {Set<{engine: object, commits: object}>} the running servers' parts */
+  /** @type {Set<{engine: object, commits: object, backplane: object}>} the running servers' parts */
   #hosts = new Set();
 
   /**
@@ -107,8 +109,8 @@ class Router {
   any(path, handler, ...more) { this.#http('any', path, handler, more); }
 
   /**
-   * Sends a message to every connection on one concrete path, on every running server of this router. Before the first start
-   * it does nothing.
+   * Sends a message to every connection on one concrete path, on every running server of this router, and through their
+   * backplane to those of other processes. Before the first start it does nothing.
    *
    * @param {string} path A concrete path such as `"/ws/notifications/7"`, not a pattern
    * @param {string|Buffer|ArrayBufferView} message A string goes out as text, anything else as binary
@@ -120,10 +122,31 @@ class Router {
     if (typeof path !== 'string') throw new TypeError(`${caller} takes a path as string, not ${describe(path)}.`);
     const data = typeof message === 'string' ? message : messageBytes(message, caller);
     const canonical = inThisRealm(() => native.canonicalPath(path));
-    for (const { engine, commits } of this.#hosts) {
-      engine.push(canonical, data);
-      commits.touch();
+    for (const hosts of this.#hostsByBus()) {
+      const [first, ...others] = hosts;
+      // One publishes for all that share a bus, and says who has the message already.
+      const delivered = others.length === 0 ? NOBODY : others.map(({ backplane }) => backplane.src);
+      first.engine.push(canonical, data, first.backplane.bus !== null, delivered);
+      for (const { engine } of others) engine.push(canonical, data, false, NOBODY);
+      for (const { commits } of hosts) commits.touch();
     }
+  }
+
+  /**
+   * How many connections there are on one concrete path.
+   *
+   * @param {string} path A concrete path such as `"/ws/chat/general"`, not a pattern
+   * @param {object} [options]
+   * @param {boolean} [options.cluster=false] Count in every process that the backplane reaches
+   * @returns {number|Promise<number>} Those of this router's running servers in this process. With `cluster` a promise, which
+   *   never rejects: the sum over all processes that answer within a second, each connection once. Without a backplane it is
+   *   the same number
+   * @throws {TypeError} at once, if the path does not begin with `/` or has a bad escape, or the options are not accepted
+   */
+  connectionCount(path, options) {
+    const { canonical, cluster } = countArguments('Router.connectionCount', path, options);
+    const groups = this.#hostsByBus();
+    return cluster ? sumOf(groups.map((hosts) => countCluster(hosts, canonical))) : countHere(groups.flat(), canonical);
   }
 
   /**
@@ -160,6 +183,24 @@ class Router {
    */
   detach(host) {
     this.#hosts.delete(host);
+  }
+
+  /** The running servers: those that share a bus together, in the order of their start, everyone else alone. */
+  #hostsByBus() {
+    const shared = new Map();
+    const groups = [];
+    for (const host of this.#hosts) {
+      const { bus } = host.backplane;
+      const group = bus === null ? undefined : shared.get(bus);
+      if (group !== undefined) {
+        group.push(host);
+        continue;
+      }
+      const alone = [host];
+      groups.push(alone);
+      if (bus !== null) shared.set(bus, alone);
+    }
+    return groups;
   }
 
   #http(name, path, handler, more) {
@@ -214,6 +255,9 @@ class Router {
   /** {@link Router#pushToWebSocket} of the default router. */
   static pushToWebSocket(path, message) { defaultRouter.pushToWebSocket(path, message); }
 
+  /** {@link Router#connectionCount} of the default router. */
+  static connectionCount(path, options) { return defaultRouter.connectionCount(path, options); }
+
   /** {@link Router#getRoutes} of the default router. */
   static getRoutes() { return defaultRouter.getRoutes(); }
 }
@@ -224,6 +268,42 @@ function checkRoute(caller, path, handler) {
   if (typeof handler !== 'function') {
     throw new TypeError(`${caller}(${JSON.stringify(path)}) takes a function as handler, not ${describe(handler)}.`);
   }
+}
+
+/**
+ * Checks what a `connectionCount` is given.
+ *
+ * @param {string} caller Named in the error
+ * @param {unknown} path
+ * @param {unknown} options
+ * @returns {{canonical: string, cluster: boolean}}
+ * @throws {TypeError}
+ * @private
+ */
+function countArguments(caller, path, options) {
+  if (typeof path !== 'string') throw new TypeError(`${caller} takes a path as string, not ${describe(path)}.`);
+  if (options === undefined) options = {};
+  if (!isRecord(options)) throw new TypeError(`${caller} takes an object such as { cluster: true } as options, not ${describe(options)}.`);
+  onlyKeys(options, ['cluster'], caller);
+  const { cluster = false } = options;
+  if (typeof cluster !== 'boolean') throw new TypeError(`${caller}: cluster is true or false, not ${describe(cluster)}.`);
+  return { canonical: inThisRealm(() => native.canonicalPath(path)), cluster };
+}
+
+function countHere(hosts, path) {
+  return hosts.reduce((sum, { backplane }) => sum + backplane.countHere(path), 0);
+}
+
+/** Connections on a path in every process, asked of one of the servers on a bus. */
+async function countCluster(hosts, path) {
+  const asked = hosts.find(({ backplane }) => backplane.isConnected) ?? hosts[0];
+  const sum = await asked.backplane.count(path);
+  // Those of this process are there whether or not the bus reached them.
+  return Math.max(sum, countHere(hosts, path));
+}
+
+async function sumOf(promises) {
+  return (await Promise.all(promises)).reduce((sum, count) => sum + count, 0);
 }
 
 /** Runs a native check; its TypeError is thrown again as one of this realm, so that `instanceof` holds for the caller. */
@@ -245,4 +325,4 @@ function shape(path) {
 
 const defaultRouter = new Router();
 
-module.exports = { Router };
+module.exports = { Router, countArguments };

@@ -3,14 +3,15 @@
 const fs = require('node:fs');
 const path = require('node:path');
 
+const { Backplane, busName } = require('./backplane.js');
 const { checkClose, describe, isRecord, onlyKeys } = require('./check.js');
-const { inheritedListener } = require('./cli/inherit.js');
-const { readEnvironment } = require('./cli/environment.js');
+const inherit = require('./cli/inherit.js');
+const { address, readEnvironment } = require('./cli/environment.js');
 const { Commits } = require('./commits.js');
 const { Dispatch } = require('./dispatch.js');
 const { createLog } = require('./log.js');
 const native = require('./native.js');
-const { Router } = require('./router.js');
+const { Router, countArguments } = require('./router.js');
 const { checkConfig, isDevelopment, readSettings } = require('./settings.js');
 const { useSecret } = require('./token.js');
 const { Watch } = require('./watch.js');
@@ -21,6 +22,8 @@ const { version: VERSION } = require('../package.json');
 const ROUTES_DIRECTORY = 'src/routes';
 /** Milliseconds that the engine's own end may take beyond the shutdown timeout. */
 const STOP_SLACK = 500;
+/** Milliseconds for the last messages to other processes, also when the shutdown timeout has passed. */
+const FINISH_SLACK = 200;
 
 /**
  * The servers of this thread from the call of `startServer` to the end of `close()`; `server.started` says when one listens.
@@ -35,8 +38,9 @@ const runningServers = new Set();
 class Server {
   #config;
   #engine = null;
+  #backplane = null;
   #dispatch = null;
-  /** What everything that acts for this server shares: engine, commits, log. */
+  /** What everything that acts for this server shares: engine, commits, log, backplane. */
   #parts = null;
   #log = null;
   #releaseSecret = () => {};
@@ -84,6 +88,26 @@ class Server {
     return `http://${host.includes(':') ? `[${host}]` : host}:${this.#port}`;
   }
 
+  /** @type {Backplane} What carries messages between this server and those of other processes; its `state` says whether it does */
+  get backplane() {
+    return this.#backplane;
+  }
+
+  /**
+   * How many connections there are on one concrete path.
+   *
+   * @param {string} path A concrete path such as `"/ws/chat/general"`, not a pattern
+   * @param {object} [options]
+   * @param {boolean} [options.cluster=false] Count in every process that the backplane reaches
+   * @returns {number|Promise<number>} Those of this server. With `cluster` a promise, which never rejects: the sum over all
+   *   servers that answer within a second. Without a backplane it is the same number; after the close it is 0
+   * @throws {TypeError} at once, if the path does not begin with `/` or has a bad escape, or the options are not accepted
+   */
+  connectionCount(path, options) {
+    const { canonical, cluster } = countArguments('server.connectionCount', path, options);
+    return cluster ? this.#backplane.count(canonical) : this.#backplane.countHere(canonical);
+  }
+
   /**
    * Stops accepting, answers the requests under way, closes every socket and runs the close handlers.
    *
@@ -117,13 +141,15 @@ class Server {
     loadEnvironment(this.#directory);
     this.#settings = readSettings(config, process.env);
     const development = isDevelopment(process.env);
-    const engine = this.#createEngine(development);
+    const relay = relayFor(this.#settings);
+    const engine = this.#createEngine(development, relay);
     this.#engine = engine;
     const { config: effective } = engine;
     this.#log = createLog({ level: effective.logLevel, format: effective.logFormat, logger: config.logger });
+    this.#backplane = new Backplane(engine, this.#log, busName(this.#settings, relay));
     if (typeof config.secret === 'string' && config.secret !== '') this.#releaseSecret = useSecret(config.secret);
 
-    const host = { engine, commits: new Commits(engine), log: this.#log };
+    const host = { engine, commits: new Commits(engine), log: this.#log, backplane: this.#backplane };
     const router = routerOf(config.router);
     this.#dispatch = new Dispatch(host, {
       router,
@@ -142,13 +168,15 @@ class Server {
       this.#log.info('Pages of every origin may open WebSockets; TINA4_WS_ALLOWED_ORIGINS limits them.');
     }
     this.#bind(effective.host, effective.port);
+    this.#backplane.started();
   }
 
-  #createEngine(development) {
+  #createEngine(development, relay) {
     const { templatesDir, staticDir } = this.#config;
     const folders = { directory: this.#directory, packageDirectory: PACKAGE_DIRECTORY, development, version: VERSION };
     if (templatesDir !== undefined) folders.templates = path.resolve(this.#directory, templatesDir);
     if (staticDir !== undefined) folders.public = path.resolve(this.#directory, staticDir);
+    if (relay !== undefined) folders.relay = relay;
     try {
       return new native.Engine(this.#settings, folders, () => this.#dispatch?.ring());
     } catch (error) {
@@ -175,7 +203,7 @@ class Server {
   }
 
   #bind(host, port) {
-    const fd = inheritedListener(host, port);
+    const fd = inherit.inheritedListener(host, port);
     try {
       const address = fd === undefined ? this.#engine.listen() : this.#engine.listen(fd);
       this.#host = address.host;
@@ -198,6 +226,9 @@ class Server {
     await within(timeout + STOP_SLACK, this.#stopped);
     // The engine is done with the sockets; close handlers may still be pending.
     await within(deadline - performance.now(), new Promise((resolve) => this.#dispatch.whenIdle(resolve)));
+    // What the close handlers sent is published before the engine ends; one that is still pending has had its time.
+    this.#engine.commit();
+    await within(Math.max(FINISH_SLACK, deadline - performance.now()), this.#backplane.finish());
     const left = this.#dispatch.size;
     if (left > 0) {
       const connections = left === 1 ? '1 connection' : `${left} connections`;
@@ -210,6 +241,7 @@ class Server {
     routerOf(this.#config.router).detach(this.#parts);
     this.#releaseSecret();
     this.#dispatch?.stop();
+    this.#backplane?.end();
     this.#engine?.terminate();
     runningServers.delete(this);
   }
@@ -259,6 +291,22 @@ function loadEnvironment(directory) {
   for (const [name, value] of Object.entries(readEnvironment(directory))) {
     process.env[name] ??= value;
   }
+}
+
+/**
+ * The socket of the relay between the workers of `tina4 serve --workers`, for the server that takes the listener which they share.
+ *
+ * @returns {string|undefined}
+ */
+function relayFor(settings) {
+  let where;
+  try {
+    where = address(Object.fromEntries(Object.entries(settings).filter(([, value]) => value.trim() !== '')));
+  } catch {
+    // The engine says what is wrong with the port.
+    return undefined;
+  }
+  return inherit.inheritedRelay?.(where.host, where.port);
 }
 
 /** One sentence for an address that cannot be listened on. */

@@ -29,7 +29,7 @@ const SETTINGS = [
 ];
 
 const ROUTER_METHODS = [
-  'websocket', 'pushToWebSocket', 'get', 'post', 'put', 'patch', 'delete', 'head', 'options', 'any', 'getRoutes',
+  'websocket', 'pushToWebSocket', 'connectionCount', 'get', 'post', 'put', 'patch', 'delete', 'head', 'options', 'any', 'getRoutes',
 ];
 
 /** Lays out a project under `scratch` with the package installed, and gives its folder. */

@@ -1,4 +1,6 @@
-import { getToken, Router, startServer, validToken, type Tina4Config, type Tina4Server, type TokenPayload } from "tina4-nodejs";
+import {
+  getToken, Router, startServer, validToken, type Backplane, type BackplaneState, type Tina4Config, type Tina4Server, type TokenPayload,
+} from "tina4-nodejs";
 import { same } from "./same.js";
 
 const everySetting: Required<Tina4Config> = {
@@ -24,6 +26,13 @@ const everySetting: Required<Tina4Config> = {
   wsCloseGrace: 1,
   wsClosingTimeout: 1,
   wsAllowedOrigins: ["https://example.org"],
+  wsBackplane: "redis",
+  wsBackplaneUrl: "redis://localhost:6379",
+  wsBackplaneHeartbeat: 0.5,
+  wsBackplaneRetryDelay: 1,
+  wsBackplaneReplaySize: 2 ** 24,
+  wsBackplaneReplayAge: 30,
+  wsBackplaneMaxEnvelope: 2 ** 20,
   handlerTimeout: 10,
   maxUploadSize: 1024,
   headerTimeout: 5,
@@ -47,6 +56,25 @@ async function run(): Promise<void> {
   same<ReturnType<typeof server.close>, Promise<void>>();
 }
 void run;
+
+async function throughTheBackplane(server: Tina4Server): Promise<void> {
+  const { backplane } = server;
+  same<typeof backplane, Backplane>();
+  same<typeof backplane.state, "connected" | "connecting" | "off">();
+  same<typeof backplane.kind, "redis" | "nats" | "workers" | null>();
+  const { published, lost }: { published: number; lost: number } = backplane.counters;
+  const listener = (state: BackplaneState) => console.log(state, backplane.nodes, published, lost);
+  backplane.on("state", listener).once("state", async () => {}).off("state", listener);
+
+  for (const counting of [server, server.router, Router, Router.default]) {
+    const here: number = counting.connectionCount("/ws/chat/general");
+    const alsoHere: number = counting.connectionCount("/ws/chat/general", { cluster: false });
+    const everywhere: Promise<number> = counting.connectionCount("/ws/chat/general", { cluster: true });
+    console.log(here, alsoHere, await everywhere);
+  }
+}
+void throughTheBackplane;
+void (() => startServer({ wsBackplane: "", wsBackplaneUrl: undefined }));
 void (() => startServer());
 void (() => startServer({ router: Router.default, logLevel: "debug", trustedProxies: "10.0.0.1,10.0.0.2", wsAllowedOrigins: "https://a.example" }));
 

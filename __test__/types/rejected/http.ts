@@ -33,7 +33,18 @@ startServer({ port: "80" }); // TS2322
 startServer({ logLevel: "loud" }); // TS2322
 startServer({ router: {} }); // TS2740
 startServer({ router: Router }); // TS2741
+startServer({ wsBackplane: "kafka" }); // TS2322
+startServer({ wsBackplaneUrl: 6379 }); // TS2322
 startServer().close(); // TS2339
+startServer().then(({ backplane, connectionCount }) => {
+  backplane.state = "off"; // TS2540
+  backplane.counters.lost = 0; // TS2540
+  backplane.on("message", () => {}); // TS2345
+  connectionCount(); // TS2554
+  connectionCount("/ws", { cluster: true }).toFixed(); // TS2339
+});
+Router.connectionCount("/ws", { clustre: true }); // TS2769
+Router.connectionCount("/ws").then(() => {}); // TS2339
 getToken("ada"); // TS2345
 getToken({}, 60); // TS2345
 getToken({}).user; // TS2339
