@@ -1,0 +1,138 @@
+//! A node's connection to the bus, whichever bus it is.
+
+use bytes::Bytes;
+
+use super::{nats, redis, relay};
+use crate::config::bus::Bus;
+
+pub(super) mod socket;
+
+/// The most messages that one [`Receiver::receive`] appends.
+pub(crate) const BATCH: usize = 1024;
+
+/// The two channels of the bus.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Channel {
+    /// Envelopes only: nodes of the whole tina4 family read and write here.
+    Messages,
+    /// What our nodes tell each other about envelopes.
+    Control,
+}
+
+impl Channel {
+    pub(crate) const ALL: [Channel; 2] = [Channel::Messages, Channel::Control];
+
+    /// Its name on the bus.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Channel::Messages => "tina4:ws",
+            Channel::Control => "tina4:ws:ctl",
+        }
+    }
+
+    pub(crate) fn of_name(name: &[u8]) -> Option<Self> {
+        Self::ALL.into_iter().find(|channel| channel.name().as_bytes() == name)
+    }
+}
+
+/// Why a link cannot be made, or is dead: the end of a sentence, without anything secret.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct LinkError(String);
+
+impl LinkError {
+    pub(crate) fn new(reason: impl Into<String>) -> Self {
+        Self(reason.into())
+    }
+}
+
+/// The half of a link that publishes.
+pub(crate) enum Sender {
+    Redis(redis::Sender),
+    Nats(nats::Sender),
+    Relay(relay::Sender),
+}
+
+/// The half of a link that is subscribed to both channels.
+pub(crate) enum Receiver {
+    Redis(redis::Receiver),
+    Nats(nats::Receiver),
+    Relay(relay::Receiver),
+}
+
+/// Connects and subscribes to both channels. When it returns, whatever anyone publishes from then
+/// on will be received.
+///
+/// It waits as long as the bus lets it wait; the caller bounds the time. Dropping both halves closes
+/// the sockets and ends what runs for them.
+///
+/// # Errors
+///
+/// The bus cannot be reached, or it refuses us.
+pub(crate) async fn connect(bus: &Bus) -> Result<(Sender, Receiver), LinkError> {
+    Ok(match bus {
+        Bus::Redis(server) => {
+            let (sender, receiver) = redis::connect(server).await?;
+            (Sender::Redis(sender), Receiver::Redis(receiver))
+        }
+        Bus::Nats(server) => {
+            let (sender, receiver) = nats::connect(server).await?;
+            (Sender::Nats(sender), Receiver::Nats(receiver))
+        }
+        Bus::Relay(path) => {
+            let (sender, receiver) = relay::connect(path).await?;
+            (Sender::Relay(sender), Receiver::Relay(receiver))
+        }
+    })
+}
+
+impl Sender {
+    /// Sends all, in order and pipelined. Returns when the bus has taken them: Redis has answered
+    /// each, for NATS and the relay they are written to the socket.
+    ///
+    /// # Errors
+    ///
+    /// The link is dead; how many of the messages arrived is not known.
+    pub(crate) async fn send(&mut self, messages: &[(Channel, Bytes)]) -> Result<(), LinkError> {
+        if messages.is_empty() {
+            return Ok(());
+        }
+        match self {
+            Sender::Redis(sender) => sender.send(messages).await,
+            Sender::Nats(sender) => sender.send(messages).await,
+            Sender::Relay(sender) => sender.send(messages).await,
+        }
+    }
+
+    /// The largest payload that the bus takes, in bytes.
+    pub(crate) fn max_payload(&self) -> usize {
+        match self {
+            Sender::Redis(_) => redis::MAX_PAYLOAD,
+            Sender::Nats(sender) => sender.max_payload(),
+            Sender::Relay(_) => relay::MAX_PAYLOAD,
+        }
+    }
+}
+
+impl Receiver {
+    /// Waits for one message at least and appends all that are there without waiting, at most
+    /// [`BATCH`], in the order of the bus (each channel's own order for NATS).
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost when the future is dropped.
+    ///
+    /// # Errors
+    ///
+    /// The link is dead.
+    pub(crate) async fn receive(
+        &mut self,
+        into: &mut Vec<(Channel, Bytes)>,
+    ) -> Result<(), LinkError> {
+        match self {
+            Receiver::Redis(receiver) => receiver.receive(into).await,
+            Receiver::Nats(receiver) => receiver.receive(into).await,
+            Receiver::Relay(receiver) => receiver.receive(into).await,
+        }
+    }
+}
