@@ -1,6 +1,6 @@
 'use strict';
 
-// What the development supervisor runs: loads the app in its working directory and serves it on the socket that it was given.
+// What a supervisor runs: loads the app in its working directory and serves it on the socket that it was given.
 
 const { readEnvironment } = require('./environment');
 const { readOffer } = require('./inherit');
@@ -11,8 +11,6 @@ const { describeStartError, startApp } = require('./serve');
 const directory = process.cwd();
 
 async function main() {
-  // Without the supervisor nobody could stop this process.
-  process.on('disconnect', () => process.exit(1));
   try {
     const offer = readOffer();
     Object.assign(process.env, { ...readEnvironment(directory), ...process.env });
@@ -30,6 +28,10 @@ async function main() {
 function obey(life) {
   // The terminal signals the whole group, and the supervisor passes the same signal on: neither may count as the second one.
   for (const signal of Object.keys(SIGNAL_STATUS)) process.on(signal, () => life.stop(1001, 'server is shutting down', 0));
+  // What a hang-up means is the supervisor's to say, and the end of its own terminal goes to the whole group.
+  process.on('SIGHUP', () => {});
+  // Without the supervisor nobody could stop this process, and it would keep the port.
+  process.on('disconnect', () => life.stop(1001, 'server is shutting down', 1));
   process.on('message', (message) => {
     if (message.type === 'stop') life.stop(message.code, message.reason, 0);
   });

@@ -1,6 +1,7 @@
 'use strict';
 
 const fs = require('node:fs');
+const os = require('node:os');
 const path = require('node:path');
 const dotenv = require('dotenv');
 
@@ -10,6 +11,8 @@ class UsageError extends Error {}
 const DEFAULT_HOST = '0.0.0.0';
 const DEFAULT_PORT = 7148;
 const MAX_PORT = 65535;
+const MAX_WORKERS = 64;
+const DEFAULT_SHUTDOWN_TIMEOUT = 30;
 
 /**
  * The file that holds an app's settings: `.env`, or what `TINA4_ENV_FILE` names.
@@ -42,13 +45,14 @@ function readEnvironment(directory) {
 /**
  * What the command line says, as the variables that mean the same. They win over the environment and `.env`.
  *
- * @param {{ port?: number, host?: string, production?: boolean }} options
+ * @param {{ port?: number, host?: string, workers?: number, production?: boolean }} options
  * @returns {Record<string, string>}
  */
-function fromOptions({ port, host, production }) {
+function fromOptions({ port, host, workers, production }) {
   const variables = {};
   if (port !== undefined) variables.TINA4_PORT = String(port);
   if (host !== undefined) variables.TINA4_HOST = host;
+  if (workers !== undefined) variables.TINA4_WORKERS = String(workers);
   if (production) variables.NODE_ENV = 'production';
   return variables;
 }
@@ -91,4 +95,54 @@ function parsePort(text) {
   return port <= MAX_PORT ? port : null;
 }
 
-module.exports = { MAX_PORT, UsageError, address, environmentFile, fromOptions, parsePort, readEnvironment, settings };
+/**
+ * How many processes serve an app with these settings.
+ *
+ * @param {Record<string, string | undefined>} variables
+ * @returns {number} 1 unless they say otherwise
+ * @throws {UsageError} When it is no number of workers
+ */
+function workerCount(variables) {
+  const text = variables.TINA4_WORKERS;
+  if (!text?.trim()) return 1;
+  const count = parseWorkers(text);
+  if (count === null) {
+    throw new UsageError(`TINA4_WORKERS is "${text}", but it must be a whole number from 1 to ${MAX_WORKERS}, or auto.`);
+  }
+  return count;
+}
+
+/** @returns {number | null} One for each core for `auto`; null when `text` is not a number of workers */
+function parseWorkers(text) {
+  const trimmed = text.trim();
+  if (trimmed.toLowerCase() === 'auto') return Math.min(os.availableParallelism(), MAX_WORKERS);
+  if (!/^\d{1,2}$/.test(trimmed)) return null;
+  const count = Number(trimmed);
+  return count >= 1 && count <= MAX_WORKERS ? count : null;
+}
+
+/**
+ * How long a server with these settings gives its connections when it closes.
+ *
+ * @param {Record<string, string | undefined>} variables
+ * @returns {number} Milliseconds; the default for a value that the engine is going to refuse
+ */
+function shutdownTimeout(variables) {
+  const seconds = Number.parseFloat(variables.TINA4_SHUTDOWN_TIMEOUT);
+  return (seconds >= 0 ? seconds : DEFAULT_SHUTDOWN_TIMEOUT) * 1_000;
+}
+
+module.exports = {
+  MAX_PORT,
+  MAX_WORKERS,
+  UsageError,
+  address,
+  environmentFile,
+  fromOptions,
+  parsePort,
+  parseWorkers,
+  readEnvironment,
+  settings,
+  shutdownTimeout,
+  workerCount,
+};

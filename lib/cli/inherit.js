@@ -1,8 +1,8 @@
 'use strict';
 
 /**
- * The variable through which the development supervisor tells a child about the listening socket that it passes on, as JSON:
- * `{ fd, host, port, reload }`.
+ * The variable through which the supervisor tells a child about the listening socket that it passes on, as JSON:
+ * `{ fd, host, port, relay, reload }`.
  */
 const OFFER = 'TINA4_INHERITED_LISTENER';
 
@@ -12,7 +12,7 @@ let offer;
  * The offer of the supervisor that started this process, if one did. It is taken out of the environment, so that processes
  * which the app starts do not think it is theirs.
  *
- * @returns {{ fd: number, host: string, port: number, reload: boolean } | null}
+ * @returns {{ fd: number, host: string, port: number, relay?: string, reload: boolean } | null}
  */
 function readOffer() {
   if (offer === undefined) {
@@ -41,4 +41,18 @@ function inheritedListener(host, port) {
   return undefined;
 }
 
-module.exports = { OFFER, inheritedListener, readOffer };
+/**
+ * Where the workers of this app are connected to each other. It is for the server that is going to get the listening socket, which
+ * this does not take.
+ *
+ * @param {string} host As configured
+ * @param {number} port As configured
+ * @returns {string | undefined} The path of a socket; undefined when this process is no worker, or the server another one
+ */
+function inheritedRelay(host, port) {
+  const held = readOffer();
+  if (!held || held.taken || held.host !== host || held.port !== port) return undefined;
+  return held.relay;
+}
+
+module.exports = { OFFER, inheritedListener, inheritedRelay, readOffer };

@@ -87,17 +87,20 @@ function authority(host, port) {
  * What the user sees when the server is ready.
  *
  * @param {{ host: string, port: number }} where
+ * @param {number} [workers] How many processes serve
  * @returns {string} Without a newline at the end
  */
-function banner({ host, port }) {
+function banner({ host, port }, workers = 1) {
   const { version } = require('../../package.json');
   const at = authority(host, port);
-  return [
+  const lines = [
     `  Tina4 Node.js v${version}`,
     `  HTTP server running at http://${at}`,
     `  WebSocket server running at ws://${at}`,
     '  Press Ctrl+C to stop',
-  ].join('\n');
+  ];
+  if (workers > 1) lines.splice(-1, 0, `  Served by ${workers} workers`);
+  return lines.join('\n');
 }
 
 module.exports = { LoadError, banner, describeStartError, startApp, startsItself };

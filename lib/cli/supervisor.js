@@ -7,14 +7,25 @@ const { OFFER } = require('./inherit');
 /** How long a child may take to load the app and to be ready, in milliseconds. */
 const LOAD_TIMEOUT = 30_000;
 
-/** How long a replaced child may take to close its connections, in milliseconds, before it is killed. */
-const RETIRE_TIMEOUT = 10_000;
+/** How long a child that was told to close may take beyond its own shutdown timeout, in milliseconds, before it is killed. */
+const DRAIN_SLACK = 5_000;
 
-/** How long a child may take to drain when everything stops. Longer than `TINA4_SHUTDOWN_TIMEOUT`'s default, which it keeps to. */
-const STOP_TIMEOUT = 35_000;
+/** The longest time that a timer takes, in milliseconds. */
+const LONGEST_TIMER = 2 ** 31 - 1;
 
 /** The place of the listening socket among a child's files: after stdin, stdout, stderr and the IPC channel. */
 const LISTENER_FD = 4;
+
+/**
+ * What to start.
+ *
+ * @typedef {object} Order
+ * @property {{ fd: number | 'ignore', host: string | null, port: number | null }} listener The listening socket, and where it was
+ *   asked to be
+ * @property {string} [relay] Where the workers of an app are connected to each other
+ * @property {Record<string, string>} variables Added to this process's environment
+ * @property {number} shutdownTimeout How long the child gives its connections when it closes, in milliseconds
+ */
 
 /**
  * Keeps one process serving, and replaces it by a fresh one without letting go of the port.
@@ -33,7 +44,9 @@ class Supervisor extends EventEmitter {
   #directory;
   #current = null;
   #next = null;
-  #retired = new Set();
+  /** Those that were told to close, and the promise of their end. */
+  #retired = new Map();
+  #drainTimeout = 0;
   #stopping = false;
 
   /**
@@ -54,15 +67,14 @@ class Supervisor extends EventEmitter {
   /**
    * Starts a fresh child. It replaces the serving one when it is ready; one that was still loading is killed.
    *
-   * @param {{ fd: number | 'ignore', host: string | null, port: number | null }} listener The listening socket, and where it was
-   * asked to be
-   * @param {Record<string, string>} variables Added to this process's environment
+   * @param {Order} order
    */
-  launch(listener, variables) {
+  launch({ listener, relay, variables, shutdownTimeout }) {
     if (this.#stopping) return;
     this.#next?.kill('SIGKILL');
+    this.#drainTimeout = Math.min(shutdownTimeout + DRAIN_SLACK, LONGEST_TIMER);
     const { fd, host, port } = listener;
-    const offer = { fd: LISTENER_FD, host, port, reload: this.serving };
+    const offer = { fd: LISTENER_FD, host, port, relay, reload: this.serving };
     const child = spawn(process.execPath, [this.#file], {
       cwd: this.#directory,
       env: { ...process.env, ...variables, [OFFER]: JSON.stringify(offer) },
@@ -94,7 +106,9 @@ class Supervisor extends EventEmitter {
       this.#drop(child, null);
     } else if (message.type === 'address') {
       this.#next = null;
-      child.once('exit', () => this.emit('address', { host: message.host, port: message.port }));
+      child.once('exit', () => {
+        if (!this.#stopping) this.emit('address', { host: message.host, port: message.port });
+      });
       child.kill('SIGKILL');
     }
   }
@@ -107,13 +121,19 @@ class Supervisor extends EventEmitter {
   }
 
   #retire(child) {
-    this.#retired.add(child);
     tell(child, { type: 'stop', code: 1012, reason: 'restart' });
-    const timer = setTimeout(() => child.kill('SIGKILL'), RETIRE_TIMEOUT);
-    child.once('exit', () => {
-      clearTimeout(timer);
-      this.#retired.delete(child);
+    this.#retired.set(child, this.#whenEnded(child));
+  }
+
+  /** Resolves with how a child that was told to close has ended; it is killed when it takes too long. */
+  async #whenEnded(child) {
+    const timer = setTimeout(() => child.kill('SIGKILL'), this.#drainTimeout);
+    const ended = await new Promise((resolve) => {
+      child.once('exit', (status, signal) => resolve({ status, signal }));
     });
+    clearTimeout(timer);
+    this.#retired.delete(child);
+    return ended;
   }
 
   #ended(child, status, signal) {
@@ -126,7 +146,8 @@ class Supervisor extends EventEmitter {
   }
 
   /**
-   * Ends the serving child, passing the signal on, and all others at once.
+   * Ends the serving child, passing the signal on, and at once one that is still loading. Children that were replaced have been told
+   * to close already, and are waited for.
    *
    * @param {NodeJS.Signals} signal
    * @returns {Promise<{ status: number | null, signal: string | null }>} How the serving child ended; status 0 when none served
@@ -134,23 +155,21 @@ class Supervisor extends EventEmitter {
   async stop(signal) {
     this.#stopping = true;
     this.#next?.kill('SIGKILL');
-    for (const child of this.#retired) child.kill('SIGKILL');
-    const child = this.#current;
-    if (!child) return { status: 0, signal: null };
-    const ended = new Promise((resolve) => {
-      child.once('exit', (status, by) => resolve({ status, signal: by }));
-    });
-    const timer = setTimeout(() => child.kill('SIGKILL'), STOP_TIMEOUT);
-    child.kill(signal);
-    const result = await ended;
-    clearTimeout(timer);
-    return result;
+    this.#next = null;
+    let ended = { status: 0, signal: null };
+    if (this.#current) {
+      const end = this.#whenEnded(this.#current);
+      this.#current.kill(signal);
+      ended = await end;
+    }
+    await Promise.all(this.#retired.values());
+    return ended;
   }
 
   /** Kills every child. */
   kill() {
     this.#stopping = true;
-    for (const child of [this.#next, this.#current, ...this.#retired]) child?.kill('SIGKILL');
+    for (const child of [this.#next, this.#current, ...this.#retired.keys()]) child?.kill('SIGKILL');
   }
 }
 
