@@ -567,7 +567,7 @@ export interface Tina4Config {
    */
   wsBackplane?: "redis" | "nats" | "";
   /**
-   * Where it is, with user and password if it wants them: `redis://`, `rediss://`, `nats://`, `tls://`.
+   * Where it is, with user and password if it wants them: `redis://`, `rediss://` (TLS), `unix://`; `nats://`, `tls://`.
    * `TINA4_WS_BACKPLANE_URL`; default `"redis://localhost:6379"` or `"nats://localhost:4222"`.
    */
   wsBackplaneUrl?: string;
@@ -579,15 +579,15 @@ export interface Tina4Config {
   /** Seconds between two attempts to connect at most; the first come sooner. `TINA4_WS_BACKPLANE_RETRY_DELAY`; default 5. */
   wsBackplaneRetryDelay?: number;
   /**
-   * Bytes of what was published that are kept, for the time the backplane is away and for servers that missed some.
-   * `TINA4_WS_BACKPLANE_REPLAY_SIZE`; default 16777216 (16 MiB).
+   * Bytes of what was published that are kept, 64 KiB to 1 GiB, for the time the backplane is away and for servers that missed
+   * some. `TINA4_WS_BACKPLANE_REPLAY_SIZE`; default 16777216 (16 MiB).
    */
   wsBackplaneReplaySize?: number;
   /** Seconds that it is kept. `TINA4_WS_BACKPLANE_REPLAY_AGE`; default 60. */
   wsBackplaneReplayAge?: number;
   /**
-   * Bytes of the largest message on the backplane, as it travels there; a larger one reaches this process only, and is logged.
-   * `TINA4_WS_BACKPLANE_MAX_ENVELOPE`; default 8388608 (8 MiB).
+   * Bytes of the largest message on the backplane, 1 KiB to 64 MiB, as it travels there: text grows by its quotes, bytes by a
+   * third. A larger one reaches this process only, and is logged. `TINA4_WS_BACKPLANE_MAX_ENVELOPE`; default 8388608 (8 MiB).
    */
   wsBackplaneMaxEnvelope?: number;
 
@@ -649,6 +649,8 @@ export interface BackplaneCounters {
   readonly dropped: number;
   /** Of this server, sent again because another one asked. */
   readonly resent: number;
+  /** Of this server, asked for by another one when they were no longer kept. */
+  readonly forgotten: number;
   /** How many times the connection to the backplane came up. */
   readonly connects: number;
 }

@@ -11,7 +11,9 @@ const PUBLIC_KINDS = { relay: 'workers' };
 const DEFAULT_URLS = { redis: 'redis://localhost:6379', nats: 'nats://localhost:4222' };
 
 /** Envelopes since the start, but for `connects`: how often the link came up. */
-const COUNTERS = ['published', 'received', 'duplicates', 'ignored', 'recovered', 'lost', 'dropped', 'resent', 'connects'];
+const COUNTERS = [
+  'published', 'received', 'duplicates', 'ignored', 'recovered', 'lost', 'dropped', 'resent', 'forgotten', 'connects',
+];
 
 /**
  * One server's part in what carries messages between processes: what users see of it as `server.backplane`, and what the server
@@ -59,7 +61,7 @@ class Backplane extends EventEmitter {
     return this.#kind;
   }
 
-  /** @type {number} Other servers of this package that were heard lately; servers in other languages do not say that they are there */
+  /** @type {number} Other servers of this package heard lately; those in other languages do not say that they are there */
   get nodes() {
     return this.#state === OFF ? 0 : this.#look().nodes;
   }

@@ -5,7 +5,7 @@ const path = require('node:path');
 
 const { Backplane, busName } = require('./backplane.js');
 const { checkClose, describe, isRecord, onlyKeys } = require('./check.js');
-const inherit = require('./cli/inherit.js');
+const { inheritedListener, inheritedRelay } = require('./cli/inherit.js');
 const { address, readEnvironment } = require('./cli/environment.js');
 const { Commits } = require('./commits.js');
 const { Dispatch } = require('./dispatch.js');
@@ -203,7 +203,7 @@ class Server {
   }
 
   #bind(host, port) {
-    const fd = inherit.inheritedListener(host, port);
+    const fd = inheritedListener(host, port);
     try {
       const address = fd === undefined ? this.#engine.listen() : this.#engine.listen(fd);
       this.#host = address.host;
@@ -306,7 +306,7 @@ function relayFor(settings) {
     // The engine says what is wrong with the port.
     return undefined;
   }
-  return inherit.inheritedRelay?.(where.host, where.port);
+  return inheritedRelay(where.host, where.port);
 }
 
 /** One sentence for an address that cannot be listened on. */
