@@ -8,7 +8,7 @@ const { parseArgs } = require('node:util');
 const { Problem, main, say } = require('../scripts/steps.js');
 const { measure } = require('./lib/measure.js');
 const { BENCH, prepare } = require('./lib/prepare.js');
-const { markdown, plainTable, remarks, summarize } = require('./lib/report.js');
+const { markdown, plain, remarks, summarize } = require('./lib/report.js');
 const { ROWS, SERVERS } = require('./lib/rows.js');
 
 const RESULTS = path.join(BENCH, 'results.md');
@@ -34,7 +34,7 @@ main(async (words) => {
   }
   prepare();
   const results = await measureAll(options);
-  console.log(`\n${plainTable(results)}\n\n${remarks(results).join('\n')}`);
+  console.log(`\n${plain(results)}\n\n${remarks(results).join('\n')}`);
   if (!options.complete) return;
   fs.writeFileSync(RESULTS, markdown(results, options));
   say(`written to ${path.relative(process.cwd(), RESULTS)}`);

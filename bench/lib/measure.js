@@ -1,13 +1,10 @@
 'use strict';
 
-const { spawn } = require('node:child_process');
-const { once } = require('node:events');
 const path = require('node:path');
 const { Problem } = require('../../scripts/steps.js');
-const { BENCH, LOAD_BINARY } = require('./prepare.js');
+const { BENCH } = require('./prepare.js');
+const { runLoad, startServer, stop } = require('./processes.js');
 
-/** Milliseconds a server has to listen. */
-const START_TIMEOUT = 20_000;
 /** Milliseconds the load may take beside its warm-up and its measurement: connecting, and waiting for what is under way. */
 const LOAD_SLACK = 60_000;
 
@@ -36,7 +33,7 @@ const LOAD_SLACK = 60_000;
  * @throws {Problem} when the server or the load fails, or when messages were lost or came twice
  */
 async function measure(server, load, { warmUp, seconds }) {
-  const { child, port } = await startServer(server);
+  const { child, port } = await startServer(path.join(BENCH, 'servers', `${server}.js`));
   try {
     const words = [...load, '--port', port, '--pid', child.pid, '--warm-up', warmUp, '--seconds', seconds].map(String);
     const found = await runLoad(words, (warmUp + seconds) * 1000 + LOAD_SLACK);
@@ -52,61 +49,8 @@ async function measure(server, load, { warmUp, seconds }) {
       latency: found.latency,
     };
   } finally {
-    if (child.exitCode === null && child.signalCode === null) {
-      child.kill('SIGKILL');
-      await once(child, 'exit');
-    }
+    await stop(child);
   }
-}
-
-/** Servers run as in production; other settings come from the environment, so that they can be tried out. */
-async function startServer(name) {
-  const child = spawn(process.execPath, [path.join(BENCH, 'servers', `${name}.js`)], {
-    cwd: BENCH,
-    env: { ...process.env, NODE_ENV: 'production' },
-    // The server ends when its standard input does; what it logs is shown if it fails.
-    stdio: ['pipe', 'pipe', 'pipe'],
-  });
-  let output = '';
-  child.stderr.on('data', (chunk) => {
-    output += chunk;
-  });
-  const port = await new Promise((resolve, reject) => {
-    const fail = (what) => reject(new Problem(`The server ${name} ${what}. It said:\n${output}`));
-    const timer = setTimeout(() => {
-      child.kill('SIGKILL');
-      fail(`did not listen within ${START_TIMEOUT / 1000} s`);
-    }, START_TIMEOUT);
-    child.stdout.on('data', (chunk) => {
-      output += chunk;
-      const found = /^port (\d+)$/m.exec(output);
-      if (found === null) return;
-      clearTimeout(timer);
-      resolve(Number(found[1]));
-    });
-    child.once('error', (error) => fail(`could not be started (${error.message})`));
-    child.once('close', (status, signal) => {
-      clearTimeout(timer);
-      fail(`ended with ${signal ?? `exit code ${status}`} before it listened`);
-    });
-  });
-  return { child, port };
-}
-
-async function runLoad(words, timeout) {
-  const child = spawn(LOAD_BINARY, words, { stdio: ['ignore', 'pipe', 'pipe'], timeout, killSignal: 'SIGKILL' });
-  let [output, errors] = ['', ''];
-  child.stdout.on('data', (chunk) => {
-    output += chunk;
-  });
-  child.stderr.on('data', (chunk) => {
-    errors += chunk;
-  });
-  const [status, signal] = await once(child, 'close');
-  if (status !== 0) {
-    throw new Problem(`load ${words.join(' ')} ended with ${signal ?? `exit code ${status}`}: ${errors.trim()}`);
-  }
-  return JSON.parse(output);
 }
 
 module.exports = { measure };

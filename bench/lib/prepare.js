@@ -15,16 +15,17 @@ const LOAD_BINARY = path.join(TARGET, 'release', 'load');
 /**
  * Installs and builds what is missing, with the commands' output on the terminal.
  *
+ * @param {{ engine?: boolean }} [what] `engine: false` where this checkout itself is not measured
  * @throws {Problem} where the machine cannot run the bench, with what it lacks
  */
-function prepare() {
+function prepare({ engine = true } = {}) {
   if (process.platform !== 'linux') {
     throw new Problem(`The bench reads CPU time from /proc, which Linux has and ${process.platform} has not.`);
   }
   checkNode();
   checkRust();
   ensurePackages();
-  ensureBinary();
+  if (engine) ensureBinary();
   if (!peersAreCurrent()) run('npm', ['ci', '--ignore-scripts', '--no-audit', '--no-fund'], { cwd: BENCH });
   // Cargo itself knows best whether there is anything to do, and says nothing then.
   const manifest = ['--manifest-path', path.join(LOAD, 'Cargo.toml')];

@@ -1,8 +1,6 @@
 'use strict';
 
-const os = require('node:os');
-const { firstLine } = require('../../scripts/steps.js');
-const { version } = require('../../package.json');
+const { digits, machine, markdownTable, median, percent, plainTable, thisVersion, thousands } = require('./format.js');
 const { installedVersion } = require('./prepare.js');
 const { REFERENCE } = require('./rows.js');
 
@@ -34,18 +32,12 @@ function summarize(rounds) {
   };
 }
 
-function median(numbers) {
-  const sorted = [...numbers].sort((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
-}
-
 /**
  * @param {{ row: object, server: string, summary: ReturnType<typeof summarize> }[]} results In the order of the table
- * @returns {string[][]} One line of cells for each result
+ * @returns {string[][]} The head, then one line of cells for each result
  */
-function cells(results) {
-  return results.map(({ row, server, summary }) => {
+function table(results) {
+  const lines = results.map(({ row, server, summary }) => {
     const reference = results.find((other) => other.row === row && other.server === REFERENCE)?.summary;
     const ratio = (name) => (reference && server !== REFERENCE ? `${(summary[name] / reference[name]).toFixed(2)} ×` : '');
     return [
@@ -61,51 +53,34 @@ function cells(results) {
       summary.p99 === null ? '' : summary.p99.toFixed(0),
     ];
   });
+  return [COLUMNS, ...lines];
 }
 
 function costRange({ cost, leastCost, mostCost }) {
   return leastCost === mostCost ? digits(cost) : `${digits(cost)} (${digits(leastCost)}–${digits(mostCost)})`;
 }
 
-function thousands(rate) {
-  return rate >= 1e6 ? Math.round(rate / 1e3).toLocaleString('en-US') : (rate / 1e3).toFixed(1);
-}
-
-function digits(microseconds) {
-  return microseconds.toFixed(microseconds < 2 ? 3 : microseconds < 20 ? 2 : 1);
-}
-
-function percent(share) {
-  return `${Math.round(share * 100)} %`;
-}
-
-/** The table for a terminal. */
-function plainTable(results) {
-  const lines = [COLUMNS, ...cells(results)];
-  const widths = COLUMNS.map((_, column) => Math.max(...lines.map((line) => line[column].length)));
-  return lines.map((line) => line.map((cell, column) => cell.padEnd(widths[column])).join('  ').trimEnd()).join('\n');
+/** The results for a terminal. */
+function plain(results) {
+  return plainTable(table(results));
 }
 
 /**
  * The page that is kept.
  *
- * @param {Parameters<typeof cells>[0]} results
+ * @param {Parameters<typeof table>[0]} results
  * @param {{ rounds: number, seconds: number }} options
  */
 function markdown(results, { rounds, seconds }) {
-  const line = (texts) => `| ${texts.join(' | ')} |`;
-  const processor = os.cpus()[0]?.model ?? 'unknown processor';
   return `# Results
 
 Written by \`npm run bench\`; what the columns mean is in [README.md](README.md).
 
-- ${os.cpus().length} cores (${processor}), ${Math.round(os.totalmem() / 2 ** 30)} GiB, Linux ${os.release()}
-- Node.js ${process.versions.node}, tina4-nodejs ${version} (commit ${commit()}), ws ${installedVersion('ws')}
+- ${machine()}
+- Node.js ${process.versions.node}, ${thisVersion(['bench/servers', 'bench/load'])}, ws ${installedVersion('ws')}
 - ${new Date().toISOString().slice(0, 10)}, medians of ${rounds} rounds of ${seconds} s, least and most CPU in parentheses
 
-${line(COLUMNS)}
-${line(COLUMNS.map(() => '---'))}
-${cells(results).map(line).join('\n')}
+${markdownTable(table(results))}
 
 ${remarks(results).join('\n\n')}
 `;
@@ -130,12 +105,4 @@ function remarks(results) {
   return found;
 }
 
-function commit() {
-  const hash = firstLine('git', ['rev-parse', '--short', 'HEAD']);
-  if (hash === null) return 'unknown';
-  // The page itself is rewritten by every run, and says nothing about what was measured.
-  const changed = firstLine('git', ['status', '--porcelain', '--', 'src', 'crates', 'lib', 'index.js', 'bench/servers', 'bench/load']);
-  return changed === '' ? hash : `${hash} with changes`;
-}
-
-module.exports = { markdown, plainTable, remarks, summarize };
+module.exports = { markdown, plain, remarks, summarize };

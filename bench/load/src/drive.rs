@@ -6,20 +6,20 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Token};
 
-use crate::frame::{self, Expected, Seen};
+use crate::frame::{self, Expected, Seen, Wrapping};
 use crate::latency::Latency;
-use crate::peer::{self, Peer};
+use crate::peer::{self, Opening, Peer};
 use crate::plan::{Plan, Work};
 use crate::usage::Usage;
 
-const READ_BUFFER: usize = 256 * 1024;
-const EVENTS: usize = 1024;
+pub(crate) const READ_BUFFER: usize = 256 * 1024;
+pub(crate) const EVENTS: usize = 1024;
 /// Without any delivery for this long, the server is given up.
-const STALLED: Duration = Duration::from_secs(5);
+pub(crate) const STALLED: Duration = Duration::from_secs(5);
 /// After the last delivery that is due, more of them would be too many.
-const QUIET: Duration = Duration::from_millis(50);
+pub(crate) const QUIET: Duration = Duration::from_millis(50);
 /// How long one wait for events may last, so that the marks of time are not missed by more.
-const TICK: Duration = Duration::from_millis(20);
+pub(crate) const TICK: Duration = Duration::from_millis(20);
 
 /// What came of a plan.
 pub(crate) struct Outcome {
@@ -89,8 +89,8 @@ impl<'a> Load<'a> {
         let poll = Poll::new()?;
         let mut peers = Vec::with_capacity(plan.connections);
         for index in 0..plan.connections {
-            let greeted = plan.work != Work::Echo;
-            let socket = peer::connect(plan.address, &plan.path, greeted)
+            let opening = if plan.work == Work::Echo { Opening::Silent } else { Opening::Greeted };
+            let socket = peer::connect(plan.address, &plan.path, opening)
                 .map_err(|error| about(index, &error))?;
             let one = frame::masked(&frame::message(index, plan.bytes));
             let frames: Rc<[u8]> = one.repeat(plan.in_flight).into();
@@ -107,7 +107,7 @@ impl<'a> Load<'a> {
             poll,
             events: Events::with_capacity(EVENTS),
             buffer: vec![0; READ_BUFFER],
-            expected: Expected::new(plan.bytes),
+            expected: Expected::new(Wrapping::NONE, plan.bytes),
             peers,
             sending: true,
             timing: false,
@@ -149,7 +149,7 @@ impl<'a> Load<'a> {
             at: Instant::now(),
             messages: self.sent,
             deliveries: self.received,
-            usage: Usage::now(self.plan.server)?,
+            usage: Usage::now(self.plan.servers.first().copied())?,
         })
     }
 
@@ -253,6 +253,6 @@ impl<'a> Load<'a> {
     }
 }
 
-fn about(index: usize, error: &io::Error) -> io::Error {
+pub(crate) fn about(index: usize, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("connection {index}: {error}"))
 }

@@ -18,6 +18,23 @@ pub(crate) fn message(index: usize, bytes: usize) -> Vec<u8> {
     mark.into_iter().chain((b'a'..=b'z').cycle()).take(bytes).collect()
 }
 
+/// What a protocol above WebSocket writes around each text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Wrapping {
+    before: &'static str,
+    after: &'static str,
+}
+
+impl Wrapping {
+    pub(crate) const NONE: Self = Self { before: "", after: "" };
+    /// The event "m" of Socket.IO 4, in both directions.
+    pub(crate) const SOCKET_IO: Self = Self { before: r#"42["m",""#, after: r#""]"# };
+
+    pub(crate) fn around(self, text: &[u8]) -> Vec<u8> {
+        [self.before.as_bytes(), text, self.after.as_bytes()].concat()
+    }
+}
+
 /// A text frame as a server sends it.
 pub(crate) fn unmasked(payload: &[u8]) -> Vec<u8> {
     let mut frame = header(FINAL_TEXT, payload.len(), 0);
@@ -57,7 +74,7 @@ fn header(first: u8, length: usize, mask_bit: u8) -> Vec<u8> {
 }
 
 /// Length of a server's frame, header included; `None` while its header is incomplete.
-fn frame_length(bytes: &[u8]) -> Option<usize> {
+pub(crate) fn frame_length(bytes: &[u8]) -> Option<usize> {
     let short = usize::from(*bytes.get(1)? & 0x7f);
     Some(match short {
         126 => 4 + usize::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?)),
@@ -72,23 +89,24 @@ fn frame_length(bytes: &[u8]) -> Option<usize> {
 /// What every data frame from the server has to look like, whoever sent it.
 pub(crate) struct Expected {
     frame: Vec<u8>,
-    header: usize,
+    /// Where the sender's mark begins.
+    mark: usize,
 }
 
 impl Expected {
-    pub(crate) fn new(bytes: usize) -> Self {
-        let frame = unmasked(&message(0, bytes));
-        let header = frame.len() - bytes;
-        Self { frame, header }
+    pub(crate) fn new(wrapping: Wrapping, bytes: usize) -> Self {
+        let frame = unmasked(&wrapping.around(&message(0, bytes)));
+        let mark = frame.len() - wrapping.after.len() - bytes;
+        Self { frame, mark }
     }
 
     /// The sender's mark, if this is a whole and faithful frame of one of the senders.
     fn mark<'a>(&self, frame: &'a [u8]) -> Option<&'a [u8]> {
-        let rest = self.header + MARK;
+        let rest = self.mark + MARK;
         let faithful = frame.len() == self.frame.len()
-            && frame[..self.header] == self.frame[..self.header]
+            && frame[..self.mark] == self.frame[..self.mark]
             && frame[rest..] == self.frame[rest..];
-        faithful.then(|| &frame[self.header..rest])
+        faithful.then(|| &frame[self.mark..rest])
     }
 }
 
@@ -184,7 +202,7 @@ mod tests {
     #[test]
     fn frames_are_found_wherever_reads_cut_them() {
         for bytes in [8, 125, 126, 300, 70_000] {
-            let expected = Expected::new(bytes);
+            let expected = Expected::new(Wrapping::NONE, bytes);
             let mut stream = unmasked(&message(7, bytes));
             stream.extend(unmasked(&message(8, bytes)));
             let step = (stream.len() / 50).max(1);
@@ -205,8 +223,18 @@ mod tests {
     }
 
     #[test]
+    fn a_wrapped_message_is_known_by_its_mark_and_refused_without_its_wrapping() {
+        let expected = Expected::new(Wrapping::SOCKET_IO, 64);
+        let wrapped = unmasked(&Wrapping::SOCKET_IO.around(&message(7, 64)));
+        let seen = Reader::default().read(&wrapped, &expected, &own()).unwrap();
+        assert_eq!((seen.messages, seen.own), (1, 1));
+        let naked = unmasked(&message(7, 64));
+        Reader::default().read(&naked, &expected, &own()).unwrap_err();
+    }
+
+    #[test]
     fn a_message_of_another_length_or_text_is_refused() {
-        let expected = Expected::new(64);
+        let expected = Expected::new(Wrapping::NONE, 64);
         let mut wrong_letter = unmasked(&message(7, 64));
         *wrong_letter.last_mut().unwrap() ^= 1;
         let mut binary = unmasked(&message(7, 64));
@@ -224,13 +252,13 @@ mod tests {
     fn a_close_is_reported_with_its_code() {
         let mut reader = Reader::default();
         let close = [0x88, 2, 0x03, 0xf5];
-        let sentence = reader.read(&close, &Expected::new(64), &own());
+        let sentence = reader.read(&close, &Expected::new(Wrapping::NONE, 64), &own());
         assert_eq!(sentence, Err("closed with 1013".into()));
     }
 
     #[test]
     fn a_ping_between_messages_is_answered() {
-        let expected = Expected::new(64);
+        let expected = Expected::new(Wrapping::NONE, 64);
         let mut stream = unmasked(&message(7, 64));
         stream.extend([FINAL_PING, 2, b'h', b'i']);
         stream.extend(unmasked(&message(7, 64)));

@@ -1,4 +1,5 @@
-//! Drives one WebSocket server with one thread, counts what comes back, prints one line of JSON.
+//! Drives one WebSocket server, or two that relay to each other, with one thread, counts what comes
+//! back, prints one line of JSON.
 //!
 //! It has to cost less than any server it measures: frames are masked once and sent again and
 //! again, what arrives is compared in place, and a connection costs one `read` and one `write` for
@@ -12,9 +13,11 @@ mod frame;
 mod latency;
 mod peer;
 mod plan;
+mod relay;
 mod report;
 mod usage;
 
+use std::io;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -25,9 +28,9 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match usage::allow_many_files().and_then(|()| drive::run(&plan)) {
-        Ok(mut outcome) => {
-            println!("{}", report::json(&plan, &mut outcome));
+    match usage::allow_many_files().and_then(|()| measure(&plan)) {
+        Ok(line) => {
+            println!("{line}");
             ExitCode::SUCCESS
         }
         Err(error) => {
@@ -35,4 +38,11 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn measure(plan: &plan::Plan) -> io::Result<String> {
+    Ok(match &plan.relay {
+        Some(relay) => report::relay_json(plan, &mut relay::run(plan, relay)?),
+        None => report::json(plan, &mut drive::run(plan)?),
+    })
 }

@@ -17,9 +17,23 @@ const GREETING: &[u8] = b"ready";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_ANSWER: usize = 16 * 1024;
 
-/// Connects, upgrades and waits for the greeting if there is one. Returns a non-blocking socket
-/// with nothing left to read.
-pub(crate) fn connect(address: SocketAddr, path: &str, greeted: bool) -> io::Result<TcpStream> {
+/// What Socket.IO's client says to be let in, and the event with which it is in the room.
+const SOCKET_IO_CONNECT: &[u8] = b"40";
+const SOCKET_IO_GREETING: &[u8] = br#"42["ready"]"#;
+
+/// What comes before the first message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Opening {
+    Silent,
+    /// The server says [`GREETING`].
+    Greeted,
+    /// Engine.IO 4 opens, the client connects to the main namespace, the server greets.
+    SocketIo,
+}
+
+/// Connects, upgrades and waits until the opening is over. Returns a non-blocking socket with
+/// nothing left to read.
+pub(crate) fn connect(address: SocketAddr, path: &str, opening: Opening) -> io::Result<TcpStream> {
     let mut socket = TcpStream::connect_timeout(&address, CONNECT_TIMEOUT)?;
     socket.set_nodelay(true)?;
     socket.set_read_timeout(Some(CONNECT_TIMEOUT))?;
@@ -28,31 +42,62 @@ pub(crate) fn connect(address: SocketAddr, path: &str, greeted: bool) -> io::Res
          Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n\r\n"
     );
     socket.write_all(request.as_bytes())?;
-    let greeting = if greeted { frame::unmasked(GREETING) } else { Vec::new() };
     let mut bytes = Vec::new();
-    let mut chunk = [0; 1024];
-    loop {
-        let read = socket.read(&mut chunk)?;
-        if read == 0 {
-            return Err(io::Error::other("the server ended the handshake"));
-        }
-        bytes.extend_from_slice(&chunk[..read]);
+    let end = loop {
+        read_more(&mut socket, &mut bytes)?;
         if let Some(end) = find(&bytes, b"\r\n\r\n") {
-            let (answer, rest) = bytes.split_at(end + 4);
-            check_answer(&String::from_utf8_lossy(answer))?;
-            if rest == greeting {
-                socket.set_nonblocking(true)?;
-                return Ok(socket);
-            }
-            if !greeting.starts_with(rest) {
-                return Err(io::Error::other(
-                    "the server sent something else than its greeting after the handshake",
-                ));
-            }
-        } else if bytes.len() > MAX_ANSWER {
-            return Err(io::Error::other("the server's answer has no end"));
+            break end + 4;
         }
+    };
+    let rest = bytes.split_off(end);
+    check_answer(&String::from_utf8_lossy(&bytes))?;
+    open(&mut socket, rest, opening)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+fn read_more(socket: &mut TcpStream, bytes: &mut Vec<u8>) -> io::Result<()> {
+    let mut chunk = [0; 1024];
+    let read = socket.read(&mut chunk)?;
+    if read == 0 {
+        return Err(io::Error::other("the server ended the handshake"));
     }
+    bytes.extend_from_slice(&chunk[..read]);
+    if bytes.len() > MAX_ANSWER {
+        return Err(io::Error::other("the server's answer has no end"));
+    }
+    Ok(())
+}
+
+/// Takes what the server says first, of which `bytes` are here.
+fn open(socket: &mut TcpStream, mut bytes: Vec<u8>, opening: Opening) -> io::Result<()> {
+    let greeting = match opening {
+        Opening::Silent if bytes.is_empty() => return Ok(()),
+        Opening::Silent => return Err(not_the_greeting()),
+        Opening::Greeted => frame::unmasked(GREETING),
+        Opening::SocketIo => {
+            socket.write_all(&frame::masked(SOCKET_IO_CONNECT))?;
+            frame::unmasked(SOCKET_IO_GREETING)
+        }
+    };
+    loop {
+        while let Some(length) = frame::frame_length(&bytes).filter(|it| *it <= bytes.len()) {
+            let rest = bytes.split_off(length);
+            if bytes == greeting && rest.is_empty() {
+                return Ok(());
+            }
+            // Socket.IO has said before how often it pings, and who the client is now.
+            if bytes == greeting || opening == Opening::Greeted {
+                return Err(not_the_greeting());
+            }
+            bytes = rest;
+        }
+        read_more(socket, &mut bytes)?;
+    }
+}
+
+fn not_the_greeting() -> io::Error {
+    io::Error::other("the server sent something else than its greeting after the handshake")
 }
 
 fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {

@@ -32,7 +32,7 @@ impl Usage {
             ..Self::default()
         };
         if let Some(pid) = server {
-            usage.server = process_ticks(&format!("/proc/{pid}/stat"))? / ticks;
+            usage.server = process_seconds(pid)?;
             usage.server_main = process_ticks(&format!("/proc/{pid}/task/{pid}/stat"))? / ticks;
         }
         Ok(usage)
@@ -46,6 +46,14 @@ impl Usage {
             machine: self.machine - earlier.machine,
         }
     }
+}
+
+/// CPU seconds of all threads of a process up to now.
+///
+/// # Errors
+/// When the process is gone.
+pub(crate) fn process_seconds(pid: u32) -> io::Result<f64> {
+    Ok(process_ticks(&format!("/proc/{pid}/stat"))? / ticks_per_second())
 }
 
 fn ticks_per_second() -> f64 {
