@@ -136,3 +136,9 @@ impl Receiver {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "test_servers.rs"]
+pub(crate) mod test_servers;
+#[cfg(test)]
+mod tests;

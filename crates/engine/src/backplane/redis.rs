@@ -2,7 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
@@ -177,6 +177,9 @@ fn failure(error: &RedisError, watch: &Watch) -> LinkError {
         }
         (ErrorKind::Parse | ErrorKind::UnexpectedReturnType, _) => NOT_REDIS.to_owned(),
         (ErrorKind::Io, _) => socket::CLOSED.to_owned(),
+        _ if error.detail().is_some_and(|text| text.contains("DB index")) => {
+            "the server has no database of that number".to_owned()
+        }
         (_, Some(code)) if is_word(code) => format!("the server answered with the error {code}"),
         _ => "the server refused to serve us".to_owned(),
     })
@@ -191,6 +194,8 @@ const NOT_REDIS: &str = "what answers there is no Redis server";
 /// What is known about a connection that a library moves.
 #[derive(Default)]
 struct Watch {
+    /// Something was read.
+    heard: AtomicBool,
     /// Bytes that were read since everything was taken.
     backlog: AtomicUsize,
     /// Bytes of the message that is not complete.
@@ -254,6 +259,13 @@ impl AsyncRead for Watched {
         match &result {
             Err(error) => watch.ended(&socket::ended(error).to_string()),
             Ok(()) if read.is_empty() => watch.ended(socket::CLOSED),
+            Ok(())
+                if !watch.heard.swap(true, Ordering::Relaxed)
+                    && !FIRST_BYTES.contains(&read[0]) =>
+            {
+                watch.ended(NOT_REDIS);
+                return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+            }
             Ok(()) => {
                 watch.backlog.fetch_add(read.len(), Ordering::AcqRel);
             }
