@@ -8,6 +8,7 @@ const fs = require('node:fs');
 const os = require('node:os');
 const path = require('node:path');
 const { ensureChromium } = require('./chromium');
+const { ensureServices } = require('./services');
 const { Problem, ROOT, checkNode, checkRust, ensureBinary, ensurePackages, main, say } = require('./steps');
 
 /** How long one step may take, in milliseconds, before it is killed and counts as failed. */
@@ -30,6 +31,14 @@ const PARTS = {
   chapter: (words) => [jest('chapter', words)],
   e2e: (words) => [jest('e2e', words)],
   long: (words) => [jest('long', words)],
+};
+
+/** The servers that the tests of a part start. */
+const SERVICES = {
+  engine: ['redis-server', 'nats-server'],
+  unit: ['redis-server', 'nats-server'],
+  e2e: ['redis-server', 'nginx'],
+  long: ['redis-server', 'nats-server'],
 };
 
 const EVERYTHING = Object.keys(PARTS).filter((name) => name !== 'long');
@@ -136,6 +145,7 @@ main(async ([part, ...words]) => {
   if (parts.includes('engine')) checkRust();
   // Before the steps, so that what is missing is said at once.
   if (parts.includes('e2e')) process.env.CHROMIUM_PATH = ensureChromium();
+  ensureServices([...new Set(parts.flatMap((name) => SERVICES[name] ?? []))]);
   ensurePackages();
   // The engine's own tests need no Node addon.
   if (part !== 'engine') ensureBinary();
