@@ -55,8 +55,25 @@ export declare class Engine {
   send(handle: number, data: string | Uint8Array): void
   /** Sends to everyone on a topic but `exclude`, 0 for none. */
   broadcast(topic: number, data: string | Uint8Array, exclude: number): void
-  /** Sends to everyone on a concrete path; throws a TypeError if it is none. */
-  push(path: string, data: string | Uint8Array): void
+  /**
+   * Sends to everyone on a concrete path, and if `publish` on the other nodes, but for those in
+   * `delivered`; throws a TypeError if it is none.
+   */
+  push(path: string, data: string | Uint8Array, publish: boolean, delivered: string[]): void
+  /** How this node stands to its bus; null without a backplane. */
+  backplane(): NativeBackplane | null
+  /**
+   * Publishes what waits and ends the backplane: a BACKPLANE event follows. False if there is none
+   * that runs.
+   */
+  finish(): boolean
+  /** Connections on a concrete path, in this process; throws a TypeError if it is none. */
+  countPath(path: string): number
+  /**
+   * Asks all reachable nodes for their connections on a concrete path; a COUNTED event with the id
+   * that is returned follows. Throws a TypeError if it is no path.
+   */
+  countCluster(path: string): number
   /** Begins the closing handshake. */
   close(handle: number, code: number, reason: string): void
   /** Asks for one DRAINED event; false if the connection is gone and none will come. */
@@ -75,6 +92,14 @@ export declare class Engine {
   shutdown(code: number, reason: string): void
   /** Ends the threads at once. Every later call does nothing. */
   terminate(): void
+}
+
+/** What carries broadcasts between the workers of one machine, on a Unix socket. */
+export declare class Relay {
+  /** Opens the socket. */
+  constructor(path: string)
+  /** Ends it and removes the socket. */
+  close(): void
 }
 
 /** Where an engine listens. */
@@ -99,6 +124,8 @@ export interface AppFolders {
   development: boolean
   /** What `/health` reports. */
   version: string
+  /** The socket of the relay between the workers of one machine. */
+  relay?: string
 }
 
 /** Binds a port for this process and its children alone. The error's `code` is the system's. */
@@ -117,6 +144,41 @@ export declare function canonicalPath(path: string): string
 
 /** Throws a TypeError that says what is wrong with a route pattern. */
 export declare function checkPattern(pattern: string): void
+
+/**
+ * How a node stands to its bus, and what it has counted since it started: envelopes, but for
+ * `nodes` and `connects`.
+ */
+export interface NativeBackplane {
+  /** "redis", "nats" or "relay". */
+  kind: string
+  /** "connected", "connecting" or "off". */
+  state: string
+  /** What it calls itself on the bus. */
+  src: string
+  /** Other nodes heard lately. */
+  nodes: number
+  /** Taken by the bus. */
+  published: number
+  /** Of other nodes. */
+  received: number
+  /** Received before. */
+  duplicates: number
+  /** Malformed, of an unknown kind, too large, or without a usable path. */
+  ignored: number
+  /** Received because they were asked for. */
+  recovered: number
+  /** Of other nodes, never received. */
+  lost: number
+  /** Own ones that never reached the bus. */
+  dropped: number
+  /** Sent once more for a node that had missed them. */
+  resent: number
+  /** Own ones that a node had missed and that were no longer kept. */
+  forgotten: number
+  /** Times that a link came up. */
+  connects: number
+}
 
 /** The part of the configuration that JavaScript acts on. Times are in milliseconds. */
 export interface NativeConfig {

@@ -779,6 +779,7 @@ function __napiStampBindingTarget(exportsObject, target) {
 module.exports.__napiBindingTarget = __napiStampBindingTarget(nativeBinding, __napiLoadedBindingTarget)
 module.exports = nativeBinding
 module.exports.Engine = nativeBinding.Engine
+module.exports.Relay = nativeBinding.Relay
 module.exports.bindListener = nativeBinding.bindListener
 module.exports.canonicalPath = nativeBinding.canonicalPath
 module.exports.checkPattern = nativeBinding.checkPattern

@@ -18,6 +18,8 @@ const REQUEST: u32 = 4;
 const DRAINED: u32 = 5;
 const STOPPED: u32 = 6;
 const LOG: u32 = 7;
+const BACKPLANE: u32 = 8;
+const COUNTED: u32 = 9;
 
 /// An engine and what JavaScript has been given and not yet acknowledged.
 pub(crate) struct Bridge {
@@ -25,11 +27,13 @@ pub(crate) struct Bridge {
     batches: Vec<EventBatch>,
     /// By event of the last drain: the connection and size of a message.
     given: Vec<Option<(Handle, usize)>>,
+    /// The last count that was asked for.
+    last_count: u64,
 }
 
 impl Bridge {
     pub(crate) fn new(engine: Engine) -> Self {
-        Self { engine, batches: Vec::new(), given: Vec::new() }
+        Self { engine, batches: Vec::new(), given: Vec::new(), last_count: 0 }
     }
 
     /// Acknowledges the last drain, commits, and rings if more events wait.
@@ -42,6 +46,13 @@ impl Bridge {
         if self.engine.events().finish() {
             self.engine.events().ring_again();
         }
+    }
+
+    /// Asks all nodes; returns what the answer will be known by.
+    pub(crate) fn count(&mut self, path: &str) -> u64 {
+        self.last_count += 1;
+        self.engine.count_all(self.last_count, path);
+        self.last_count
     }
 
     pub(crate) fn hold(&mut self, index: usize) {
@@ -114,6 +125,19 @@ impl Writer {
                 let nobody = Handle::from_number(0);
                 self.four(STOPPED, nobody, self.undefined()?, self.undefined()?)
             }
+            Event::Backplane { state } => {
+                let nobody = Handle::from_number(0);
+                self.four(
+                    BACKPLANE,
+                    nobody,
+                    self.utf8(state.as_str().as_bytes())?,
+                    self.undefined()?,
+                )
+            }
+            Event::Counted { id, sum } => {
+                let nobody = Handle::from_number(0);
+                self.four(COUNTED, nobody, self.number(*id as f64)?, self.number(*sum as f64)?)
+            }
             Event::Log { level, handle, message } => {
                 let level = match level {
                     LogLevel::Debug => "debug",
@@ -130,7 +154,7 @@ impl Writer {
 
     fn opened(&self, opened: &Opened) -> napi::Result<sys::napi_value> {
         self.list(&[
-            self.utf8(opened.id.as_bytes())?,
+            self.utf8(engine::event::id_text(opened.id).as_bytes())?,
             self.utf8(opened.path.as_bytes())?,
             self.utf8(opened.ip.to_string().as_bytes())?,
             self.params(&opened.params)?,

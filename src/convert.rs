@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use bytes::{Bytes, BytesMut};
 use engine::event::Head;
 use engine::message::Kind;
-use engine::publisher::Source;
+use engine::outgoing::Source;
 use napi::bindgen_prelude::{Env, JsValue, Unknown};
 use napi::{Error, Status, ValueType, sys};
 

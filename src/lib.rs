@@ -77,6 +77,8 @@ pub struct AppFolders {
     pub development: bool,
     /// What `/health` reports.
     pub version: String,
+    /// The socket of the relay between the workers of one machine.
+    pub relay: Option<String>,
 }
 
 /// The part of the configuration that JavaScript acts on. Times are in milliseconds.
@@ -128,6 +130,64 @@ pub struct Statistics {
     pub topics: f64,
 }
 
+/// How a node stands to its bus, and what it has counted since it started: envelopes, but for
+/// `nodes` and `connects`.
+#[napi(object)]
+pub struct NativeBackplane {
+    /// "redis", "nats" or "relay".
+    pub kind: String,
+    /// "connected", "connecting" or "off".
+    pub state: String,
+    /// What it calls itself on the bus.
+    pub src: String,
+    /// Other nodes heard lately.
+    pub nodes: f64,
+    /// Taken by the bus.
+    pub published: f64,
+    /// Of other nodes.
+    pub received: f64,
+    /// Received before.
+    pub duplicates: f64,
+    /// Malformed, of an unknown kind, too large, or without a usable path.
+    pub ignored: f64,
+    /// Received because they were asked for.
+    pub recovered: f64,
+    /// Of other nodes, never received.
+    pub lost: f64,
+    /// Own ones that never reached the bus.
+    pub dropped: f64,
+    /// Sent once more for a node that had missed them.
+    pub resent: f64,
+    /// Own ones that a node had missed and that were no longer kept.
+    pub forgotten: f64,
+    /// Times that a link came up.
+    pub connects: f64,
+}
+
+/// What carries broadcasts between the workers of one machine, on a Unix socket.
+#[napi]
+pub struct Relay {
+    relay: RefCell<Option<engine::backplane::Relay>>,
+}
+
+#[napi]
+impl Relay {
+    /// Opens the socket.
+    #[napi(constructor)]
+    pub fn new(path: String) -> napi::Result<Self> {
+        let relay = engine::backplane::Relay::bind(path.as_ref()).map_err(|error| {
+            napi::Error::from_reason(format!("no relay can be opened at {path}: {error}"))
+        })?;
+        Ok(Self { relay: RefCell::new(Some(relay)) })
+    }
+
+    /// Ends it and removes the socket.
+    #[napi]
+    pub fn close(&self) {
+        self.relay.borrow_mut().take();
+    }
+}
+
 /// One server. All calls on the thread that made it.
 #[napi]
 pub struct Engine {
@@ -165,6 +225,7 @@ impl Engine {
             public: app.public.map(Into::into),
             development: app.development,
             version: app.version,
+            relay: app.relay.map(Into::into),
         };
         let engine = engine::Engine::new(config.clone(), app, Box::new(ring));
         let bridge = Rc::new(RefCell::new(Some(Bridge::new(engine))));
@@ -345,16 +406,95 @@ impl Engine {
         Ok(())
     }
 
-    /// Sends to everyone on a concrete path; throws a TypeError if it is none.
-    #[napi(ts_args_type = "path: string, data: string | Uint8Array")]
-    pub fn push(&self, env: Env, path: String, data: Unknown<'_>) -> napi::Result<()> {
+    /// Sends to everyone on a concrete path, and if `publish` on the other nodes, but for those in
+    /// `delivered`; throws a TypeError if it is none.
+    #[napi(
+        ts_args_type = "path: string, data: string | Uint8Array, publish: boolean, delivered: string[]"
+    )]
+    pub fn push(
+        &self,
+        env: Env,
+        path: String,
+        data: Unknown<'_>,
+        publish: bool,
+        delivered: Vec<String>,
+    ) -> napi::Result<()> {
         let message = JsMessage::new(&env, &data)?;
         match engine::path::canonical(&path) {
             Ok(path) => {
-                self.publish(|publisher| publisher.push(&path, &message));
+                self.publish(|publisher| {
+                    if publish {
+                        publisher.push(&path, &message, delivered);
+                    } else {
+                        publisher.push_here(&path, &message);
+                    }
+                });
                 Ok(())
             }
             Err(error) => throw_type_error(&env, &error.to_string()),
+        }
+    }
+
+    /// How this node stands to its bus; null without a backplane.
+    #[napi]
+    pub fn backplane(&self) -> Option<NativeBackplane> {
+        use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+        let read = |counter: &AtomicU64| counter.load(Relaxed) as f64;
+        self.with(|bridge| {
+            let status = bridge.engine.backplane()?;
+            let counters = &status.counters;
+            Some(NativeBackplane {
+                kind: status.kind.into(),
+                state: status.state().as_str().into(),
+                src: status.source.clone(),
+                nodes: status.nodes() as f64,
+                published: read(&counters.published),
+                received: read(&counters.received),
+                duplicates: read(&counters.duplicates),
+                ignored: read(&counters.ignored),
+                recovered: read(&counters.recovered),
+                lost: read(&counters.lost),
+                dropped: read(&counters.dropped),
+                resent: read(&counters.resent),
+                forgotten: read(&counters.forgotten),
+                connects: read(&counters.connects),
+            })
+        })
+        .flatten()
+    }
+
+    /// Publishes what waits and ends the backplane: a BACKPLANE event follows. False if there is none
+    /// that runs.
+    #[napi]
+    pub fn finish(&self) -> bool {
+        self.with(|bridge| bridge.engine.finish_backplane()).unwrap_or(false)
+    }
+
+    /// Connections on a concrete path, in this process; throws a TypeError if it is none.
+    #[napi]
+    pub fn count_path(&self, env: Env, path: String) -> napi::Result<u32> {
+        match engine::path::canonical(&path) {
+            Ok(path) => Ok(self
+                .with(|bridge| bridge.engine.topics().get(&path).map(|topic| topic.count()))
+                .flatten()
+                .unwrap_or(0)),
+            Err(error) => {
+                throw_type_error(&env, &error.to_string())?;
+                Ok(0)
+            }
+        }
+    }
+
+    /// Asks all reachable nodes for their connections on a concrete path; a COUNTED event with the id
+    /// that is returned follows. Throws a TypeError if it is no path.
+    #[napi]
+    pub fn count_cluster(&self, env: Env, path: String) -> napi::Result<f64> {
+        match engine::path::canonical(&path) {
+            Ok(path) => Ok(self.with(|bridge| bridge.count(&path)).unwrap_or(0) as f64),
+            Err(error) => {
+                throw_type_error(&env, &error.to_string())?;
+                Ok(0.0)
+            }
         }
     }
 

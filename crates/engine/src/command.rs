@@ -11,6 +11,33 @@ use crate::shared::Load;
 use crate::slots::Handle;
 use crate::topics::Topic;
 
+/// Where a broadcast was made, and whom it leaves out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// Here.
+    Local(Option<Handle>),
+    /// On another node, which knows our connections by their ids only.
+    Remote(Option<u128>),
+}
+
+impl Origin {
+    /// Counts bytes on their way to a shard's members. Those of another node are not counted: the
+    /// count is kept for the handlers' thread, and only that one knows whether the shard will find
+    /// the topic.
+    pub(crate) fn depart(self, topic: &Topic, shard: usize, bytes: usize) {
+        if let Origin::Local(_) = self {
+            topic.add_in_flight(shard, bytes);
+        }
+    }
+
+    /// They have reached the members' outboxes.
+    pub(crate) fn arrive(self, topic: &Topic, shard: usize, bytes: usize) {
+        if let Origin::Local(_) = self {
+            topic.landed(shard, bytes);
+        }
+    }
+}
+
 /// One thing for a shard to do.
 #[derive(Debug)]
 pub(crate) enum Command {
@@ -19,9 +46,11 @@ pub(crate) enum Command {
     /// Write a frame too large to be worth a copy to one connection.
     SendLarge { handle: Handle, frame: Bytes },
     /// Write a range of the batch's arena to everyone on a topic.
-    Broadcast { topic: u64, exclude: Option<Handle>, start: u32, end: u32, frames: u32 },
+    Broadcast { topic: u64, origin: Origin, start: u32, end: u32, frames: u32 },
     /// Write a frame too large to be worth a copy to everyone on a topic.
-    BroadcastLarge { topic: u64, exclude: Option<Handle>, frame: Bytes },
+    BroadcastLarge { topic: u64, origin: Origin, frame: Bytes },
+    /// Write a frame to everyone on any topic.
+    ToAll { exclude: Option<u128>, frame: Bytes },
     /// The connection's `open` is dispatched: it joins its path.
     Join { handle: Handle, topic: Arc<Topic> },
     /// Its `close` is dispatched: it leaves its path.

@@ -5,10 +5,12 @@ use std::fmt;
 use std::thread;
 use std::time::Duration;
 
+pub mod bus;
 mod network;
 mod setting;
 mod variables;
 
+pub use bus::Bus;
 pub use network::{Network, NetworkError};
 pub use variables::VARIABLES;
 
@@ -159,6 +161,27 @@ pub struct Config {
     /// upgrade from another origin, or with none, gets 403. `TINA4_WS_ALLOWED_ORIGINS`; default
     /// empty. Set it wherever a cookie alone says who a peer is.
     pub allowed_origins: Vec<String>,
+    /// The bus that carries broadcasts to other processes. `TINA4_WS_BACKPLANE` (`redis` or `nats`)
+    /// and `TINA4_WS_BACKPLANE_URL`; none by default, so that every process is on its own.
+    pub backplane: Option<Bus>,
+    /// How often a node says on the bus that it is there; one that is not heard for three of them
+    /// counts as gone, a link that is silent for as long is made anew.
+    /// `TINA4_WS_BACKPLANE_HEARTBEAT`; default 2 s, never zero. The same on all nodes.
+    pub backplane_heartbeat: Duration,
+    /// The longest pause between two attempts to reach the bus; the first is 0.1 s.
+    /// `TINA4_WS_BACKPLANE_RETRY_DELAY`; default 5 s, never zero.
+    pub backplane_retry_delay: Duration,
+    /// Bytes of envelopes kept for nodes that missed them or until the bus is there again, 64 KiB to
+    /// 1 GiB; also what may wait for missing ones of others. `TINA4_WS_BACKPLANE_REPLAY_SIZE`;
+    /// default 16 MiB. Raise it to what is published while the bus restarts.
+    pub backplane_replay_bytes: usize,
+    /// How long they are kept. `TINA4_WS_BACKPLANE_REPLAY_AGE`; default 60 s, never zero. The same on
+    /// all nodes.
+    pub backplane_replay_age: Duration,
+    /// Bytes of one envelope, 1 KiB to 64 MiB; a larger one is neither published nor accepted.
+    /// `TINA4_WS_BACKPLANE_MAX_ENVELOPE`; default 8 MiB. Text grows a little by its quotes, binary by
+    /// a third.
+    pub backplane_max_envelope: usize,
     /// Bytes of a request body, 1 to 1 GiB; a larger one is answered with 413.
     /// `TINA4_MAX_UPLOAD_SIZE`; default 10 MiB. Bodies are held in memory.
     pub max_upload_size: usize,
@@ -212,6 +235,12 @@ impl Default for Config {
             ping_timeout: Duration::from_secs(10),
             idle_timeout: Duration::ZERO,
             allowed_origins: Vec::new(),
+            backplane: None,
+            backplane_heartbeat: Duration::from_secs(2),
+            backplane_retry_delay: Duration::from_secs(5),
+            backplane_replay_bytes: 16 * MIB,
+            backplane_replay_age: Duration::from_secs(60),
+            backplane_max_envelope: 8 * MIB,
             max_upload_size: 10 * MIB,
             shutdown_timeout: Duration::from_secs(30),
             header_timeout: Duration::from_secs(10),
@@ -280,6 +309,10 @@ impl Config {
         }
         bytes("TINA4_WS_MAX_BACKLOG", &mut config.max_backlog, 1, GIB)?;
         bytes("TINA4_MAX_BUFFERED", &mut config.max_buffered, 64 * 1024, TIB)?;
+        let (least, most) = (64 * 1024, GIB);
+        bytes("TINA4_WS_BACKPLANE_REPLAY_SIZE", &mut config.backplane_replay_bytes, least, most)?;
+        let (least, most) = (1024, 64 * 1024 * 1024);
+        bytes("TINA4_WS_BACKPLANE_MAX_ENVELOPE", &mut config.backplane_max_envelope, least, most)?;
         bytes("TINA4_MAX_UPLOAD_SIZE", &mut config.max_upload_size, 1, GIB)?;
         bytes(
             "TINA4_MAX_HEADER_SIZE",
@@ -301,6 +334,12 @@ impl Config {
         seconds("TINA4_WS_PING_INTERVAL", &mut config.ping_interval, Zero::Off)?;
         seconds("TINA4_WS_PING_TIMEOUT", &mut config.ping_timeout, Zero::Refused)?;
         seconds("TINA4_WS_IDLE_TIMEOUT", &mut config.idle_timeout, Zero::Off)?;
+        let heartbeat = &mut config.backplane_heartbeat;
+        seconds("TINA4_WS_BACKPLANE_HEARTBEAT", heartbeat, Zero::Refused)?;
+        let retry_delay = &mut config.backplane_retry_delay;
+        seconds("TINA4_WS_BACKPLANE_RETRY_DELAY", retry_delay, Zero::Refused)?;
+        let replay_age = &mut config.backplane_replay_age;
+        seconds("TINA4_WS_BACKPLANE_REPLAY_AGE", replay_age, Zero::Refused)?;
         seconds("TINA4_SHUTDOWN_TIMEOUT", &mut config.shutdown_timeout, Zero::Now)?;
         seconds("TINA4_HEADER_TIMEOUT", &mut config.header_timeout, Zero::Refused)?;
         seconds("TINA4_KEEP_ALIVE_TIMEOUT", &mut config.keep_alive_timeout, Zero::Refused)?;
@@ -312,12 +351,8 @@ impl Config {
         if let Some(origins) = settings.get("TINA4_WS_ALLOWED_ORIGINS") {
             config.allowed_origins = self::origins(origins)?;
         }
-        if let Some(backplane) = settings.get("TINA4_WS_BACKPLANE") {
-            // Without one, what is sent would silently not reach the other processes.
-            return Err(backplane.refused(
-                "only an empty value: this version has no backplane yet, every process is on its own",
-            ));
-        }
+        config.backplane =
+            backplane(settings.get("TINA4_WS_BACKPLANE"), settings.get("TINA4_WS_BACKPLANE_URL"))?;
         config.public_dir = settings.get("TINA4_PUBLIC_DIR").map(|dir| dir.trimmed().to_owned());
         if let Some(debug) = settings.get("TINA4_DEBUG") {
             config.debug = debug.boolean()?;
@@ -333,6 +368,25 @@ impl Config {
                 format.one_of(&[Text, Json].map(|format| (format.as_str(), format)))?;
         }
         Ok(config)
+    }
+}
+
+/// The bus that a kind and a URL name. A URL alone names none.
+fn backplane(
+    kind: Option<Setting<'_>>,
+    url: Option<Setting<'_>>,
+) -> Result<Option<Bus>, ConfigError> {
+    let Some(kind) = kind else { return Ok(None) };
+    let read: fn(&str) -> Result<Bus, String>;
+    let default;
+    match kind.trimmed().to_ascii_lowercase().as_str() {
+        "redis" => (read, default) = (Bus::redis, "redis://localhost:6379"),
+        "nats" => (read, default) = (Bus::nats, "nats://localhost:4222"),
+        _ => return Err(kind.refused("redis or nats, or an empty value for none")),
+    }
+    match url {
+        Some(url) => read(url.trimmed()).map(Some).map_err(|accepted| url.refused_unseen(accepted)),
+        None => Ok(read(default).ok()),
     }
 }
 

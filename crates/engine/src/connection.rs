@@ -32,6 +32,8 @@ const READS_A_TURN: usize = 4;
 
 pub(crate) struct Connection {
     pub(crate) handle: Handle,
+    /// What other nodes know it by.
+    pub(crate) id: u128,
     /// Whether binary messages are handed over as they are.
     binary: bool,
     gauge: Arc<Gauge>,
@@ -77,6 +79,7 @@ impl Connection {
     /// `early` is what the peer sent right behind its upgrade request.
     pub(crate) fn new(
         handle: Handle,
+        id: u128,
         binary: bool,
         gauge: Arc<Gauge>,
         socket: Socket,
@@ -85,6 +88,7 @@ impl Connection {
     ) -> Rc<Self> {
         let connection = Rc::new(Self {
             handle,
+            id,
             binary,
             gauge,
             context,

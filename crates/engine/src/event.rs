@@ -52,6 +52,18 @@ pub enum Event {
     },
     /// The engine has shut down: no connection is left.
     Stopped,
+    /// The node stands to its bus in another way.
+    Backplane {
+        /// How.
+        state: BackplaneState,
+    },
+    /// The connections on a path are counted, over all nodes.
+    Counted {
+        /// As it was asked for.
+        id: u64,
+        /// Of all nodes that answered.
+        sum: u64,
+    },
     /// Something an operator should know.
     Log {
         /// How urgent it is.
@@ -61,6 +73,28 @@ pub enum Event {
         /// One sentence; without its subject if that is the connection.
         message: String,
     },
+}
+
+/// How a node stands to its bus.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BackplaneState {
+    /// What is broadcast reaches the other nodes.
+    Connected,
+    /// It is kept for them, within the limits of the replay buffer.
+    Connecting,
+    /// There is no backplane, or it has ended.
+    Off,
+}
+
+impl BackplaneState {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            BackplaneState::Connected => "connected",
+            BackplaneState::Connecting => "connecting",
+            BackplaneState::Off => "off",
+        }
+    }
 }
 
 /// How urgent a log line is.
@@ -83,8 +117,8 @@ pub struct Opened {
     pub handle: Handle,
     /// The route that matched.
     pub route: RouteId,
-    /// 128 random bits in hexadecimal, unique across nodes.
-    pub id: String,
+    /// 128 random bits, unique across nodes; handlers get them in hexadecimal.
+    pub id: u128,
     /// The canonical concrete path.
     pub path: String,
     /// What the pattern captured, decoded.
@@ -97,6 +131,17 @@ pub struct Opened {
     pub head: Head,
     /// The bytes queued for it, shared with its shard.
     pub gauge: std::sync::Arc<crate::outbox::Gauge>,
+}
+
+/// A connection's id as handlers and other nodes see it.
+pub fn id_text(id: u128) -> String {
+    format!("{id:032x}")
+}
+
+/// The id that [`id_text`] wrote; `None` for a text it never writes.
+pub(crate) fn parse_id(text: &str) -> Option<u128> {
+    let is_ours = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_ours.then(|| u128::from_str_radix(text, 16).ok()).flatten()
 }
 
 /// Request headers in one allocation: `name: value` lines as they came, names in lower case.

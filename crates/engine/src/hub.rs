@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::command::Origin;
 use crate::connection::Connection;
 use crate::outbox::Chunk;
 use crate::slots::{Handle, Slots};
@@ -88,16 +89,33 @@ impl Hub {
         }
     }
 
-    /// Puts `chunk` into the outbox of everyone on the topic but `exclude`.
-    pub(crate) fn broadcast(&self, topic: u64, chunk: &Chunk, exclude: Option<Handle>) {
+    /// Puts `chunk` into the outbox of everyone on the topic but the one that is left out.
+    pub(crate) fn broadcast(&self, topic: u64, chunk: &Chunk, origin: Origin) {
         let Some(room) = self.rooms.get(&topic) else {
             return;
         };
-        for connection in &room.connections {
-            if Some(connection.handle) != exclude {
+        match origin {
+            Origin::Local(Some(exclude)) => room.push(chunk, |member| member.handle == exclude),
+            Origin::Remote(Some(exclude)) => room.push(chunk, |member| member.id == exclude),
+            Origin::Local(None) | Origin::Remote(None) => room.push(chunk, |_| false),
+        }
+        origin.arrive(&room.topic, self.shard, chunk.bytes.len());
+    }
+
+    /// Puts `chunk` into the outbox of everyone on any topic but the connection `exclude`.
+    pub(crate) fn broadcast_to_all(&self, chunk: &Chunk, exclude: Option<u128>) {
+        for room in self.rooms.values() {
+            room.push(chunk, |member| Some(member.id) == exclude);
+        }
+    }
+}
+
+impl Room {
+    fn push(&self, chunk: &Chunk, is_left_out: impl Fn(&Connection) -> bool) {
+        for connection in &self.connections {
+            if !is_left_out(connection) {
                 connection.push(chunk.clone(), false);
             }
         }
-        room.topic.landed(self.shard, chunk.bytes.len());
     }
 }

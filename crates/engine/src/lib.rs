@@ -10,8 +10,9 @@
 //!   when a peer is given up; [`outbox`] frames waiting to be written; [`topics`] who is where;
 //!   [`template`] and [`static_files`] pages and files
 //! - the border: `shared` configuration and counters of all shards; [`event`] what shards tell the
-//!   handlers' thread; `command` what they are told; [`publisher`] its sending side; [`routes`] the
-//!   table both read
+//!   handlers' thread; `command` what they are told; [`outgoing`] commands not committed yet;
+//!   [`backplane`] the way to other processes; [`publisher`] that thread's sending side; [`routes`]
+//!   the table both read
 //! - sockets: [`upgrade`] the opening handshake; `socket` what is written to; `context` what a
 //!   shard's sockets share; `connection` one upgraded socket; `hub` a shard's connections by topic;
 //!   `response` what the engine answers by itself; `opening` from the request to the connection
@@ -19,6 +20,7 @@
 //! - [`shard`](self) the thread that owns them; [`server`] the engine as a whole
 #![forbid(unsafe_code)]
 
+pub mod backplane;
 mod body;
 mod client_ip;
 pub mod close;
@@ -35,6 +37,7 @@ mod keepalive;
 pub mod message;
 mod opening;
 pub mod outbox;
+pub mod outgoing;
 pub mod path;
 pub mod publisher;
 mod response;

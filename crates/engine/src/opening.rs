@@ -130,12 +130,13 @@ impl Opener {
     ) -> Option<Rc<Connection>> {
         let gauge = Arc::new(Gauge::default());
         let Opening { route, path, params, query, ip, head } = opening;
+        let id = rand::random::<u128>();
         let connection = self.hub.borrow_mut().add(|handle| {
             // Before the connection sees what the peer sent early: `open` comes first.
             self.context.event(Event::Open(Box::new(Opened {
                 handle,
                 route: route.id,
-                id: format!("{:032x}", rand::random::<u128>()),
+                id,
                 path,
                 params,
                 query,
@@ -146,6 +147,7 @@ impl Opener {
             let context = Rc::clone(&self.context);
             Connection::new(
                 handle,
+                id,
                 route.binary,
                 gauge,
                 Socket { stream, _load: load },

@@ -7,73 +7,19 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use bytes::{BufMut, Bytes, BytesMut};
-
-use crate::command::{Ack, Answer, Command, CommandBatch, CommandQueue};
+use crate::backplane::Publishes;
+use crate::command::{Answer, Command, CommandQueue, Origin};
 use crate::event::{Head, Opened};
-use crate::message::{self, Kind};
 use crate::outbox::Gauge;
+use crate::outgoing::{COMMIT_BYTES, Outgoing, Source};
 use crate::shared::Shared;
 use crate::slots::Handle;
 use crate::topics::{Topic, Topics};
 
-/// Uncommitted bytes for one shard at which the publisher commits by itself.
-pub const COMMIT_BYTES: usize = 256 * 1024;
-/// Uncommitted commands for one shard at which the publisher commits by itself.
-pub const COMMIT_COMMANDS: usize = 1_024;
-/// Payloads from this size on are framed in memory of their own, which all outboxes share.
-const LARGE: usize = 16 * 1024;
-/// Frames in a row are joined up to this many bytes, so that what a slow consumer has half received
-/// and must be finished stays small.
-const MAX_JOINED: usize = 64 * 1024;
-
-/// A message to be framed: its length is known before its bytes are written.
-pub trait Source {
-    /// Exactly how many bytes [`Self::append`] will write.
-    fn length(&self) -> usize;
-    /// Text or binary.
-    fn kind(&self) -> Kind;
-    /// Writes the bytes.
-    fn append(&self, out: &mut BytesMut);
-}
-
-impl Source for &str {
-    fn length(&self) -> usize {
-        str::len(self)
-    }
-    fn kind(&self) -> Kind {
-        Kind::Text
-    }
-    fn append(&self, out: &mut BytesMut) {
-        out.put_slice(self.as_bytes());
-    }
-}
-
-impl Source for &[u8] {
-    fn length(&self) -> usize {
-        <[u8]>::len(self)
-    }
-    fn kind(&self) -> Kind {
-        Kind::Binary
-    }
-    fn append(&self, out: &mut BytesMut) {
-        out.put_slice(self);
-    }
-}
-
-/// What has not been committed to one shard.
-struct Outgoing {
-    queue: Arc<CommandQueue>,
-    commands: Vec<Command>,
-    arena: BytesMut,
-    /// Bytes of frames that are not in the arena.
-    large: usize,
-    acks: Vec<Ack>,
-}
-
 /// A connection whose `open` has been taken and which has not been released.
 struct Member {
     handle: Handle,
+    id: u128,
     path: Arc<str>,
     head: Head,
     gauge: Arc<Gauge>,
@@ -89,30 +35,26 @@ struct Held {
 
 /// The sending side of an engine.
 pub struct Publisher {
-    outgoing: Vec<Outgoing>,
+    outgoing: Outgoing,
     topics: Topics,
     held: HashMap<u64, Held>,
     /// By shard and slot.
     members: Vec<Vec<Option<Member>>>,
     last_topic: u64,
-    /// Counts what is committed and not yet carried out.
-    shared: Arc<Shared>,
+    /// To the other nodes, if there may be any.
+    publishes: Option<Publishes>,
 }
 
 impl Publisher {
-    pub(crate) fn new(queues: Vec<Arc<CommandQueue>>, topics: Topics, shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(
+        queues: Vec<Arc<CommandQueue>>,
+        topics: Topics,
+        shared: Arc<Shared>,
+        publishes: Option<Publishes>,
+    ) -> Self {
         let members = queues.iter().map(|_| Vec::new()).collect();
-        let outgoing = queues
-            .into_iter()
-            .map(|queue| Outgoing {
-                queue,
-                commands: Vec::new(),
-                arena: BytesMut::new(),
-                large: 0,
-                acks: Vec::new(),
-            })
-            .collect();
-        Self { outgoing, topics, held: HashMap::new(), members, last_topic: 0, shared }
+        let outgoing = Outgoing::new(queues, shared);
+        Self { outgoing, topics, held: HashMap::new(), members, last_topic: 0, publishes }
     }
 
     /// Learns of a connection; its `open` is about to be dispatched.
@@ -126,6 +68,7 @@ impl Publisher {
         }
         slots[handle.slot()] = Some(Member {
             handle,
+            id: opened.id,
             path: opened.path.as_str().into(),
             head: std::mem::take(&mut opened.head),
             gauge: Arc::clone(&opened.gauge),
@@ -166,7 +109,7 @@ impl Publisher {
             .entry(id)
             .or_insert_with(|| Held { topic: Arc::clone(&topic), members: 0 })
             .members += 1;
-        self.command(handle.shard(), Command::Join { handle, topic });
+        self.outgoing.command(handle.shard(), Command::Join { handle, topic });
         Some(id)
     }
 
@@ -181,7 +124,7 @@ impl Publisher {
         if let Some(topic) = &member.topic {
             topic.remove_member(handle.shard());
         }
-        self.command(handle.shard(), Command::Leave { handle });
+        self.outgoing.command(handle.shard(), Command::Leave { handle });
     }
 
     /// Forgets the connection: every later call with its handle does nothing.
@@ -200,7 +143,7 @@ impl Publisher {
                 self.topics.remove(&topic.path);
             }
         }
-        self.command(handle.shard(), Command::Release { handle });
+        self.outgoing.command(handle.shard(), Command::Release { handle });
     }
 
     /// The headers of the connection's upgrade request.
@@ -232,88 +175,49 @@ impl Publisher {
             return;
         };
         let gauge = Arc::clone(&member.gauge);
-        let shard = handle.shard();
-        let outgoing = &mut self.outgoing[shard];
-        if message.length() >= LARGE {
-            let frame = frame_alone(message);
-            gauge.add_sent(frame.len() as u64);
-            outgoing.large += frame.len();
-            outgoing.commands.push(Command::SendLarge { handle, frame });
-        } else {
-            let (from, to) = outgoing.frame(message);
-            gauge.add_sent(u64::from(to - from));
-            match outgoing.commands.last_mut() {
-                Some(Command::Send { handle: same, start, end, frames })
-                    if *same == handle && joins(*start, *end, from, to) =>
-                {
-                    *end = to;
-                    *frames += 1;
-                }
-                _ => {
-                    let command = Command::Send { handle, start: from, end: to, frames: 1 };
-                    outgoing.commands.push(command);
-                }
-            }
-        }
-        self.commit_if_full(shard);
+        gauge.add_sent(self.outgoing.send(handle, message) as u64);
     }
 
-    /// Sends to everyone on the topic, `exclude` excepted.
+    /// Sends to everyone on the topic, `exclude` excepted, and on its path on the other nodes.
     pub fn broadcast(&mut self, topic: u64, message: &impl Source, exclude: Option<Handle>) {
         let Some(held) = self.held.get(&topic) else {
             return;
         };
         let topic = Arc::clone(&held.topic);
-        self.publish(&topic, message, exclude);
+        let origin = Origin::Local(exclude);
+        let excluded = exclude.and_then(|handle| Some(self.member(handle)?.id));
+        let Some(publishes) = &mut self.publishes else {
+            return self.outgoing.fan_out(&topic, message, origin);
+        };
+        let copied = publishes.add(Arc::clone(&topic.path), message, excluded, Vec::new());
+        self.outgoing.fan_out(&topic, &copied, origin);
+        self.commit_if_full();
     }
 
-    /// Sends to everyone on a canonical path.
-    pub fn push(&mut self, path: &str, message: &impl Source) {
+    /// Sends to everyone on a canonical path, on all nodes but those in `delivered`, which have
+    /// delivered it already.
+    pub fn push(&mut self, path: &str, message: &impl Source, delivered: Vec<String>) {
+        let Some(publishes) = &mut self.publishes else {
+            return self.push_here(path, message);
+        };
+        let copied = publishes.add(path.into(), message, None, delivered);
         if let Some(topic) = self.topics.get(path) {
-            self.publish(&topic, message, None);
+            self.outgoing.fan_out(&topic, &copied, Origin::Local(None));
+        }
+        self.commit_if_full();
+    }
+
+    /// Sends to everyone on a canonical path, in this process alone.
+    pub fn push_here(&mut self, path: &str, message: &impl Source) {
+        if let Some(topic) = self.topics.get(path) {
+            self.outgoing.fan_out(&topic, message, Origin::Local(None));
         }
     }
 
-    fn publish(&mut self, topic: &Topic, message: &impl Source, exclude: Option<Handle>) {
-        if message.length() >= LARGE {
-            let mut framed = None;
-            for shard in 0..self.outgoing.len() {
-                if topic.count_in(shard) == 0 {
-                    continue;
-                }
-                let frame: Bytes = framed.get_or_insert_with(|| frame_alone(message)).clone();
-                topic.add_in_flight(shard, frame.len());
-                let outgoing = &mut self.outgoing[shard];
-                outgoing.large += frame.len();
-                let command = Command::BroadcastLarge { topic: topic.id, exclude, frame };
-                outgoing.commands.push(command);
-                self.commit_if_full(shard);
-            }
-            return;
-        }
-        for shard in 0..self.outgoing.len() {
-            if topic.count_in(shard) == 0 {
-                continue;
-            }
-            let outgoing = &mut self.outgoing[shard];
-            let (from, to) = outgoing.frame(message);
-            topic.add_in_flight(shard, (to - from) as usize);
-            match outgoing.commands.last_mut() {
-                Some(Command::Broadcast { topic: same, exclude: but, start, end, frames })
-                    if *same == topic.id && *but == exclude && joins(*start, *end, from, to) =>
-                {
-                    *end = to;
-                    *frames += 1;
-                }
-                _ => outgoing.commands.push(Command::Broadcast {
-                    topic: topic.id,
-                    exclude,
-                    start: from,
-                    end: to,
-                    frames: 1,
-                }),
-            }
-            self.commit_if_full(shard);
+    /// The backplane never gets what the shards have not: local delivery comes first.
+    fn commit_if_full(&mut self) {
+        if self.publishes.as_ref().is_some_and(|publishes| publishes.bytes() >= COMMIT_BYTES) {
+            self.commit();
         }
     }
 
@@ -321,7 +225,7 @@ impl Publisher {
     pub fn close(&mut self, handle: Handle, code: u16, reason: &str) {
         if self.member(handle).is_some() {
             let reason = crate::close::cut_reason(reason).into();
-            self.command(handle.shard(), Command::Close { handle, code, reason });
+            self.outgoing.command(handle.shard(), Command::Close { handle, code, reason });
         }
     }
 
@@ -330,81 +234,29 @@ impl Publisher {
     pub fn drain(&mut self, handle: Handle) -> bool {
         let known = self.member(handle).is_some();
         if known {
-            self.command(handle.shard(), Command::Drain { handle });
+            self.outgoing.command(handle.shard(), Command::Drain { handle });
         }
         known
     }
 
     /// Answers an HTTP request. A handle that is no longer waited for is ignored.
     pub fn respond(&mut self, handle: Handle, answer: Answer) {
-        if handle.shard() < self.outgoing.len() {
+        if handle.shard() < self.outgoing.shards() {
             let answer = Box::new(answer);
-            self.command(handle.shard(), Command::Respond { handle, answer });
+            self.outgoing.command(handle.shard(), Command::Respond { handle, answer });
         }
     }
 
     /// A message of `bytes` was handed to its handler: its shard may read more.
     pub fn acknowledge(&mut self, handle: Handle, bytes: usize) {
-        if let Some(outgoing) = self.outgoing.get_mut(handle.shard()) {
-            outgoing.acks.push(Ack { handle, bytes });
-        }
+        self.outgoing.acknowledge(handle, bytes);
     }
 
     /// Hands everything to the shards and wakes those that sleep.
     pub fn commit(&mut self) {
-        for outgoing in &mut self.outgoing {
-            outgoing.commit(&self.shared);
+        self.outgoing.commit();
+        if let Some(publishes) = &mut self.publishes {
+            publishes.commit();
         }
     }
-
-    fn command(&mut self, shard: usize, command: Command) {
-        self.outgoing[shard].commands.push(command);
-        self.commit_if_full(shard);
-    }
-
-    fn commit_if_full(&mut self, shard: usize) {
-        let outgoing = &mut self.outgoing[shard];
-        if outgoing.arena.len() + outgoing.large >= COMMIT_BYTES
-            || outgoing.commands.len() >= COMMIT_COMMANDS
-        {
-            outgoing.commit(&self.shared);
-        }
-    }
-}
-
-impl Outgoing {
-    /// Frames into the arena; returns the range.
-    fn frame(&mut self, message: &impl Source) -> (u32, u32) {
-        let from = self.arena.len();
-        self.arena.reserve(message::MAX_HEADER + message.length() + 1);
-        message::put_header(&mut self.arena, message.kind(), message.length());
-        message.append(&mut self.arena);
-        // The arena is committed at 256 KiB and takes no payload over 16 KiB.
-        (from as u32, self.arena.len() as u32)
-    }
-
-    fn commit(&mut self, shared: &Shared) {
-        if self.commands.is_empty() && self.acks.is_empty() {
-            return;
-        }
-        let bytes = self.arena.len() + std::mem::take(&mut self.large);
-        shared.add_buffered(bytes as isize);
-        self.queue.push(CommandBatch {
-            bytes,
-            commands: std::mem::take(&mut self.commands),
-            arena: self.arena.split().freeze(),
-            acks: std::mem::take(&mut self.acks),
-        });
-    }
-}
-
-fn joins(start: u32, end: u32, from: u32, to: u32) -> bool {
-    end == from && (to - start) as usize <= MAX_JOINED
-}
-
-fn frame_alone(message: &impl Source) -> Bytes {
-    let mut out = BytesMut::with_capacity(message::MAX_HEADER + message.length() + 1);
-    message::put_header(&mut out, message.kind(), message.length());
-    message.append(&mut out);
-    out.freeze()
 }

@@ -10,8 +10,9 @@ use std::time::Instant;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::backplane::{Backplane, Status};
 use crate::command::{Command, CommandBatch, CommandQueue};
-use crate::config::Config;
+use crate::config::{Bus, Config};
 use crate::event::{EventBatch, EventQueue};
 use crate::http::Served;
 use crate::publisher::Publisher;
@@ -40,6 +41,9 @@ pub struct App {
     pub development: bool,
     /// What `/health` reports.
     pub version: String,
+    /// The socket of the relay between the workers of one machine, for a server whose configuration
+    /// names no backplane.
+    pub relay: Option<PathBuf>,
 }
 
 /// Why an engine does not listen.
@@ -58,6 +62,7 @@ pub struct Engine {
     publisher: Publisher,
     topics: Topics,
     templates: Templates,
+    backplane: Option<Backplane>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -73,6 +78,8 @@ impl Engine {
             &app.package_directory.join("templates"),
             app.development,
         );
+        let bus = config.backplane.clone().or_else(|| app.relay.clone().map(Bus::Relay));
+        let backplane = bus.map(Backplane::new);
         let common = Arc::new(Common {
             events: Arc::new(EventQueue::new(doorbell)),
             routes: Arc::default(),
@@ -86,8 +93,10 @@ impl Engine {
             commands: commands.clone(),
             shared: Arc::new(Shared::new(config, shards)),
         });
-        let publisher = Publisher::new(commands, topics.clone(), Arc::clone(&common.shared));
-        Self { common, publisher, topics, templates, threads: Vec::new() }
+        let publishes = backplane.as_ref().map(Backplane::publishes);
+        let shared = Arc::clone(&common.shared);
+        let publisher = Publisher::new(commands, topics.clone(), shared, publishes);
+        Self { common, publisher, topics, templates, backplane, threads: Vec::new() }
     }
 
     /// The limits and timers in force.
@@ -133,6 +142,31 @@ impl Engine {
     /// Bytes in queues and bodies.
     pub fn buffered(&self) -> usize {
         self.common.shared.buffered()
+    }
+
+    /// The backplane, if there is one.
+    pub fn backplane(&self) -> Option<&Status> {
+        Some(self.backplane.as_ref()?.status())
+    }
+
+    /// Asks all reachable nodes how many connections a canonical path has; an
+    /// [`crate::event::Event::Counted`] with `id` follows.
+    pub fn count_all(&mut self, id: u64, path: &str) {
+        self.publisher.commit();
+        match &self.backplane {
+            Some(backplane) if backplane.is_running() => backplane.count(id, path.to_owned()),
+            _ => {
+                let sum = self.topics.get(path).map_or(0, |topic| u64::from(topic.count()));
+                self.common.events.push_one(crate::event::Event::Counted { id, sum });
+            }
+        }
+    }
+
+    /// Publishes what waits, tells the other nodes and ends the backplane; an
+    /// [`crate::event::Event::Backplane`] follows. False if there is none that runs.
+    pub fn finish_backplane(&mut self) -> bool {
+        self.publisher.commit();
+        self.backplane.as_ref().is_some_and(Backplane::finish)
     }
 
     /// Takes waiting events and makes their connections known to the publisher.
@@ -194,6 +228,20 @@ impl Engine {
             }
         }
         self.threads = threads;
+        if let Some(backplane) = &mut self.backplane {
+            let common = &self.common;
+            let started = backplane.start(
+                &common.shared.config,
+                self.topics.clone(),
+                common.commands.clone(),
+                Arc::clone(&common.shared),
+                Arc::clone(&common.events),
+            );
+            if let Err(source) = started {
+                self.terminate();
+                return Err(ListenError { address: address.to_string(), source });
+            }
+        }
         Ok(address)
     }
 
@@ -213,6 +261,9 @@ impl Engine {
 
     /// Ends the shards at once and waits for their threads. Does nothing the second time.
     pub fn terminate(&mut self) {
+        if let Some(backplane) = &mut self.backplane {
+            backplane.stop();
+        }
         for commands in &self.common.commands {
             commands.push(CommandBatch::one(Command::Terminate));
         }

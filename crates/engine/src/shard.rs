@@ -223,7 +223,7 @@ impl Shard {
                     connection.push(Chunk::control(frame), true);
                 }
             }
-            Command::Broadcast { topic, exclude, start, end, frames } => {
+            Command::Broadcast { topic, origin, start, end, frames } => {
                 let range = start as usize..end as usize;
                 // One copy for the room, rather than one for each member that is slow.
                 let bytes = if arena.len() / PINS_AT_MOST > range.len() {
@@ -232,10 +232,13 @@ impl Shard {
                     arena.slice(range)
                 };
                 let chunk = Chunk { pins: bytes.len(), bytes, frames };
-                self.hub.borrow().broadcast(topic, &chunk, exclude);
+                self.hub.borrow().broadcast(topic, &chunk, origin);
             }
-            Command::BroadcastLarge { topic, exclude, frame } => {
-                self.hub.borrow().broadcast(topic, &Chunk::control(frame), exclude);
+            Command::BroadcastLarge { topic, origin, frame } => {
+                self.hub.borrow().broadcast(topic, &Chunk::control(frame), origin);
+            }
+            Command::ToAll { exclude, frame } => {
+                self.hub.borrow().broadcast_to_all(&Chunk::control(frame), exclude);
             }
             Command::Join { handle, topic } => self.hub.borrow_mut().join(handle, topic),
             Command::Leave { handle } => self.hub.borrow_mut().leave(handle),

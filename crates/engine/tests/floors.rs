@@ -27,6 +27,8 @@ const FLOORS: &[&str] = &[
     "shared",
     "event",
     "command",
+    "outgoing",
+    "backplane",
     "publisher",
     "routes",
     // sockets

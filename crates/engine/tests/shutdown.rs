@@ -42,7 +42,7 @@ async fn a_shutdown_tells_every_peer_why_and_says_stopped_last() {
             clients.push(server.connect("/ws").await);
         }
         let handles = server.opened("/ws", 9).await;
-        server.with(|engine| engine.publisher().push("/ws", &"the last word"));
+        server.with(|engine| engine.publisher().push("/ws", &"the last word", Vec::new()));
         shut_down(&server, code, reason);
         for client in &mut clients {
             assert_eq!(client.text().await, "the last word");
@@ -204,6 +204,7 @@ fn app(folder: &tempfile::TempDir) -> engine::App {
         public: None,
         development: false,
         version: "0".into(),
+        relay: None,
     }
 }
 
@@ -332,7 +333,7 @@ async fn a_handle_kept_after_its_connection_is_gone_reaches_nobody() {
             assert_eq!(publisher.buffered(stale), 0);
             assert!(publisher.head(stale).is_none());
             publisher.broadcast(u64::MAX, &"nowhere", Some(stale));
-            publisher.push("/nowhere", &"nobody");
+            publisher.push("/nowhere", &"nobody", Vec::new());
         });
     }
     client.send("still mine").await;

@@ -68,6 +68,15 @@ impl<'a> Setting<'a> {
         ConfigError::new(self.name, self.text, accepted.into())
     }
 
+    /// Why this value is refused, without showing it: there may be a password in it.
+    pub(super) fn refused_unseen(self, accepted: impl Into<String>) -> ConfigError {
+        let shown = match self.text.rsplit_once('@') {
+            Some((_, rest)) => format!("…@{rest}"),
+            None => self.text.to_owned(),
+        };
+        ConfigError::new(self.name, &shown, accepted.into())
+    }
+
     /// A whole number with these bounds; `what` names it ("a whole number of bytes").
     pub(super) fn number<T>(self, what: &str, min: u64, max: u64) -> Result<T, ConfigError>
     where

@@ -109,6 +109,36 @@ fn every_variable_changes_its_own_field() {
                 ..default.clone()
             },
         ),
+        (
+            "TINA4_WS_BACKPLANE",
+            " Redis ",
+            Config { backplane: Bus::redis("redis://localhost:6379").ok(), ..default.clone() },
+        ),
+        (
+            "TINA4_WS_BACKPLANE_HEARTBEAT",
+            "0.2",
+            Config { backplane_heartbeat: seconds(0.2), ..default.clone() },
+        ),
+        (
+            "TINA4_WS_BACKPLANE_RETRY_DELAY",
+            "1",
+            Config { backplane_retry_delay: seconds(1.0), ..default.clone() },
+        ),
+        (
+            "TINA4_WS_BACKPLANE_REPLAY_SIZE",
+            "65536",
+            Config { backplane_replay_bytes: 65_536, ..default.clone() },
+        ),
+        (
+            "TINA4_WS_BACKPLANE_REPLAY_AGE",
+            "5",
+            Config { backplane_replay_age: seconds(5.0), ..default.clone() },
+        ),
+        (
+            "TINA4_WS_BACKPLANE_MAX_ENVELOPE",
+            "1024",
+            Config { backplane_max_envelope: 1024, ..default.clone() },
+        ),
         ("TINA4_MAX_UPLOAD_SIZE", "1", Config { max_upload_size: 1, ..default.clone() }),
         (
             "TINA4_SHUTDOWN_TIMEOUT",
@@ -138,7 +168,26 @@ fn every_variable_changes_its_own_field() {
     let tried: BTreeSet<&str> = cases.iter().map(|(name, _, _)| *name).collect();
     let missing: Vec<&str> =
         VARIABLES.iter().map(|(name, _, _)| *name).filter(|name| !tried.contains(name)).collect();
-    assert_eq!(missing, ["TINA4_WS_BACKPLANE"]);
+    assert_eq!(missing, ["TINA4_WS_BACKPLANE_URL"], "alone it changes nothing");
+}
+
+#[test]
+fn the_backplane_is_named_by_a_kind_and_a_url() {
+    let bus = |kind, url| {
+        read(&[("TINA4_WS_BACKPLANE", kind), ("TINA4_WS_BACKPLANE_URL", url)])
+            .map(|config| config.backplane.map(|bus| bus.to_string()))
+            .map_err(|error| error.to_string())
+    };
+    assert_eq!(bus("", "redis://h"), Ok(None), "a URL alone");
+    assert_eq!(bus("redis", ""), Ok(Some("Redis at localhost:6379".into())));
+    assert_eq!(bus("NATS", " "), Ok(Some("NATS at localhost:4222".into())));
+    assert_eq!(bus("redis", "rediss://u:p@h:1"), Ok(Some("Redis at h:1".into())));
+    assert_eq!(bus("nats", "tls://h"), Ok(Some("NATS at h:4222".into())));
+    let error = bus("redis", "amqp://u:sesame@h:1").expect_err("another protocol");
+    assert!(
+        error.starts_with("TINA4_WS_BACKPLANE_URL is \"…@h:1\", accepted is a URL such as redis")
+    );
+    assert!(!error.contains("sesame"));
 }
 
 #[test]
@@ -243,8 +292,18 @@ fn a_value_that_cannot_be_used_is_named_with_what_is_accepted() {
         ),
         (
             "TINA4_WS_BACKPLANE",
-            "redis",
-            r#"TINA4_WS_BACKPLANE is "redis", accepted is only an empty value: this version has no backplane yet, every process is on its own"#,
+            "kafka",
+            r#"TINA4_WS_BACKPLANE is "kafka", accepted is redis or nats, or an empty value for none"#,
+        ),
+        (
+            "TINA4_WS_BACKPLANE_HEARTBEAT",
+            "0",
+            r#"TINA4_WS_BACKPLANE_HEARTBEAT is "0", accepted is a number of seconds from 0.001 to 31536000 (a year)"#,
+        ),
+        (
+            "TINA4_WS_BACKPLANE_REPLAY_SIZE",
+            "1",
+            r#"TINA4_WS_BACKPLANE_REPLAY_SIZE is "1", accepted is a whole number of bytes from 65536 to 1073741824"#,
         ),
         (
             "TINA4_DEBUG",

@@ -53,7 +53,37 @@ pub const VARIABLES: &[(&str, &str, &str)] = &[
         "",
         "origins, with commas, whose pages may connect; empty for all, else 403",
     ),
-    ("TINA4_WS_BACKPLANE", "", "must be empty: there is no backplane in this version"),
+    (
+        "TINA4_WS_BACKPLANE",
+        "",
+        "redis or nats: broadcasts reach all processes on it; empty for none",
+    ),
+    (
+        "TINA4_WS_BACKPLANE_URL",
+        "",
+        "where it is; redis://localhost:6379 or nats://localhost:4222 when empty",
+    ),
+    (
+        "TINA4_WS_BACKPLANE_HEARTBEAT",
+        "2",
+        "seconds between two signs of life to the other processes",
+    ),
+    (
+        "TINA4_WS_BACKPLANE_RETRY_DELAY",
+        "5",
+        "seconds of the longest pause between two attempts to reach it",
+    ),
+    (
+        "TINA4_WS_BACKPLANE_REPLAY_SIZE",
+        "16777216",
+        "bytes kept for processes that missed something, and while it cannot be reached",
+    ),
+    ("TINA4_WS_BACKPLANE_REPLAY_AGE", "60", "seconds that they are kept"),
+    (
+        "TINA4_WS_BACKPLANE_MAX_ENVELOPE",
+        "8388608",
+        "bytes of a broadcast on the backplane; a larger one stays in its process",
+    ),
     ("TINA4_MAX_UPLOAD_SIZE", "10485760", "bytes of a request body; more is answered with 413"),
     ("TINA4_SHUTDOWN_TIMEOUT", "30", "seconds that a shutdown may take"),
     ("TINA4_HEADER_TIMEOUT", "10", "seconds that a peer has to send a request's head"),

@@ -1,0 +1,643 @@
+//! The node: what this process says on the bus and makes of what it hears there.
+//!
+//! No socket and no clock: it is told the time and what arrived, and is asked what to send. Whatever
+//! connects it to a bus may lose, repeat or reorder; between nodes like this one every envelope is
+//! delivered once and in its origin's order, as long as the origin lives and still keeps it.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+
+use super::complaint::Complaint;
+use super::control::{Body, Control, MAX_WRAPPING};
+use super::envelope::{self, Delivery, Inbound, MAX_FIELDS, Outbound, Place};
+use super::link::Channel;
+use super::replay::Replay;
+use super::sequence::{Missing, Sequence, Taken};
+use super::status::{Status, count};
+use crate::event::LogLevel;
+
+/// Heartbeats without a word after which a node, or the link itself, is given up.
+pub(crate) const PATIENCE: u32 = 3;
+/// Origins that are kept in order at a time; envelopes of any more are delivered as they come.
+const MAX_PEERS: usize = 1_024;
+/// Envelopes may be a little late on another way: a gap is asked about after this and up to twice
+/// as long, so that not everyone asks at once.
+const ASK_AFTER: Duration = Duration::from_millis(20);
+/// An unanswered question is put again after this.
+const ASK_AGAIN: Duration = Duration::from_millis(300);
+/// After so many questions in vain what is missing is lost.
+const ASKS_AT_MOST: u32 = 10;
+/// Envelopes of one answer, in bytes; the next question brings the next ones.
+const ANSWER_BYTES: usize = 1024 * 1024;
+/// Control messages that wait, in bytes; while there are more, questions are not answered.
+const MAX_CONTROL_BYTES: usize = 8 * 1024 * 1024;
+/// Counts of connections that may be under way.
+const MAX_COUNTS: usize = 1_024;
+/// How long the others have to say their counts.
+const COUNT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// This process, as its node acts on it.
+pub(crate) trait Here {
+    /// Sends an envelope's message to its connections. False if it names no usable path.
+    fn deliver(&mut self, delivery: &Delivery) -> bool;
+    /// Connections on a path.
+    fn count(&self, path: &str) -> u64;
+    /// A count that was asked for is complete.
+    fn counted(&mut self, id: u64, sum: u64);
+    /// Whether the process holds more than it may: then nothing more is taken in.
+    fn is_over(&self) -> bool;
+    /// Something an operator should know.
+    fn log(&mut self, level: LogLevel, message: String);
+}
+
+/// The limits of a node.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) heartbeat: Duration,
+    pub(crate) replay_bytes: usize,
+    pub(crate) replay_age: Duration,
+    pub(crate) max_envelope: usize,
+}
+
+/// An origin whose envelopes have numbers.
+struct Peer {
+    epoch: u64,
+    heard: Instant,
+    sequence: Sequence<Delivery>,
+    asking: Option<Asking>,
+    has_left: bool,
+}
+
+/// What is missing has been noticed.
+struct Asking {
+    due: Instant,
+    asked: u32,
+    /// The last number of the answer that is coming in.
+    answered_until: u64,
+}
+
+struct Counting {
+    sum: u64,
+    waiting: HashSet<String>,
+    deadline: Instant,
+}
+
+pub(crate) struct Node {
+    status: Arc<Status>,
+    epoch: u64,
+    started: Instant,
+    limits: Limits,
+    replay: Replay,
+    peers: HashMap<String, Peer>,
+    /// Bytes of envelopes that wait behind gaps, of all peers.
+    held_bytes: usize,
+    control: VecDeque<Bytes>,
+    control_bytes: usize,
+    counts: HashMap<u64, Counting>,
+    is_connected: bool,
+    /// What the bus takes; not known before the first link.
+    max_payload: usize,
+    next_beat: Instant,
+    ignored: Complaint,
+    dropped: Complaint,
+    lost: Complaint,
+    forgotten: Complaint,
+}
+
+impl Node {
+    pub(crate) fn new(now: Instant, status: Arc<Status>, limits: Limits) -> Self {
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self {
+            status,
+            epoch: since_1970.as_millis() as u64,
+            started: now,
+            limits,
+            replay: Replay::new(limits.replay_bytes, limits.replay_age),
+            peers: HashMap::new(),
+            held_bytes: 0,
+            control: VecDeque::new(),
+            control_bytes: 0,
+            counts: HashMap::new(),
+            is_connected: false,
+            max_payload: usize::MAX,
+            next_beat: now,
+            ignored: Complaint::new("Envelopes of other nodes that were ignored"),
+            dropped: Complaint::new("Envelopes that did not reach the other nodes"),
+            lost: Complaint::new("Envelopes of other nodes that were lost"),
+            forgotten: Complaint::new(
+                "Envelopes that another node had missed and that cannot be sent again",
+            ),
+        }
+    }
+
+    /// Numbers a publish and keeps it until it is sent, and for those that miss it.
+    pub(crate) fn publish(&mut self, now: Instant, publish: Outbound<'_>) {
+        let most = self.largest();
+        let least = envelope::least_size(publish.kind, publish.payload.len());
+        if least > most {
+            return self.refuse(least, most);
+        }
+        let place = Place { epoch: self.epoch, seq: self.replay.next() };
+        let envelope = envelope::encode(&self.status.source, place, publish);
+        if envelope.len() > most {
+            return self.refuse(envelope.len(), most);
+        }
+        let dropped = self.replay.push(now, envelope);
+        self.drop_unsent(dropped, "TINA4_WS_BACKPLANE_REPLAY_SIZE");
+    }
+
+    /// The largest envelope that can be published and sent again.
+    fn largest(&self) -> usize {
+        self.limits.max_envelope.min(self.max_payload.saturating_sub(MAX_WRAPPING))
+    }
+
+    fn refuse(&mut self, bytes: usize, most: usize) {
+        count(&self.status.counters.dropped, 1);
+        self.dropped.add(1, format!("an envelope of {bytes} bytes is larger than {most}"));
+    }
+
+    fn drop_unsent(&mut self, dropped: u64, variable: &str) {
+        if dropped > 0 {
+            count(&self.status.counters.dropped, dropped);
+            self.dropped.add(dropped, format!("{variable} keeps no more while there is no link"));
+        }
+    }
+
+    /// The link is up: from now on everything that is published is heard. The bus takes messages of
+    /// at most `max_payload` bytes.
+    pub(crate) fn link_up(&mut self, now: Instant, max_payload: usize) {
+        self.is_connected = true;
+        self.max_payload = max_payload;
+        count(&self.status.counters.connects, 1);
+        for peer in self.peers.values_mut() {
+            // It had no chance to be heard.
+            peer.heard = now;
+            if let Some(asking) = &mut peer.asking {
+                *asking = Asking::new(now);
+            }
+        }
+        self.beat(now, true);
+    }
+
+    /// The link is gone, and with it what was on its way.
+    pub(crate) fn link_down(&mut self) {
+        self.is_connected = false;
+        self.control.clear();
+        self.control_bytes = 0;
+    }
+
+    /// Whether something waits to be sent.
+    pub(crate) fn has_outgoing(&self) -> bool {
+        self.replay.has_unsent() || !self.control.is_empty()
+    }
+
+    /// Takes what is to be sent next, about so many messages and bytes; returns how many of them are
+    /// envelopes. They count as sent.
+    pub(crate) fn take_outgoing(
+        &mut self,
+        messages: usize,
+        bytes: usize,
+        into: &mut Vec<(Channel, Bytes)>,
+    ) -> usize {
+        while into.len() < messages
+            && let Some(message) = self.control.pop_front()
+        {
+            self.control_bytes -= message.len();
+            into.push((Channel::Control, message));
+        }
+        let mut envelopes = Vec::new();
+        self.replay.take_unsent(messages - into.len(), bytes, &mut envelopes);
+        let before = into.len();
+        let most = self.largest();
+        for envelope in envelopes {
+            // Published before the bus said what it takes.
+            if envelope.len() > most {
+                self.refuse(envelope.len(), most);
+            } else {
+                into.push((Channel::Messages, envelope));
+            }
+        }
+        into.len() - before
+    }
+
+    /// Says goodbye, so that nobody waits for this node.
+    pub(crate) fn leave(&mut self) {
+        self.say(Body::Bye);
+    }
+
+    /// Whatever was not sent will not be. Returns how many envelopes that are.
+    pub(crate) fn abandon(&mut self) -> u64 {
+        let unsent = self.replay.unsent();
+        count(&self.status.counters.dropped, unsent);
+        unsent
+    }
+
+    fn say(&mut self, body: Body<'_>) {
+        let source = self.status.source.clone();
+        let message = Control { source, epoch: self.epoch, body }.encode();
+        self.control_bytes += message.len();
+        self.control.push_back(message);
+    }
+
+    fn beat(&mut self, now: Instant, hello: bool) {
+        self.next_beat = now + self.limits.heartbeat;
+        self.say(Body::Beat { head: self.replay.head(), hello });
+    }
+
+    /// Takes what the bus delivered.
+    pub(crate) fn hear(
+        &mut self,
+        now: Instant,
+        channel: Channel,
+        bytes: &[u8],
+        here: &mut impl Here,
+    ) {
+        match channel {
+            Channel::Messages => self.hear_envelope(now, bytes, false, here),
+            Channel::Control => self.hear_control(now, bytes, here),
+        }
+    }
+
+    fn ignore(&mut self, reason: String) {
+        count(&self.status.counters.ignored, 1);
+        self.ignored.add(1, reason);
+    }
+
+    fn hear_envelope(&mut self, now: Instant, bytes: &[u8], is_again: bool, here: &mut impl Here) {
+        if bytes.len() > self.limits.max_envelope {
+            let most = self.limits.max_envelope;
+            return self
+                .ignore(format!("an envelope of {} bytes is larger than {most}", bytes.len()));
+        }
+        let Inbound { source, place, delivery } = match envelope::decode(bytes) {
+            Ok(inbound) => inbound,
+            Err(error) => return self.ignore(error.to_string()),
+        };
+        if source == self.status.source {
+            return;
+        }
+        let Some(place) = place else {
+            // Of another framework, which will not send it again.
+            if here.is_over() {
+                count(&self.status.counters.lost, 1);
+                self.lost.add(1, "the process holds more than TINA4_MAX_BUFFERED".into());
+            } else {
+                self.deliver(&delivery, here);
+            }
+            return;
+        };
+        if !self.knows(now, &source, place.epoch) {
+            return self.deliver(&delivery, here);
+        }
+        self.with_peer(now, &source, here, |peer, room, ready, counters, here| {
+            if place.epoch < peer.epoch {
+                count(&counters.duplicates, 1);
+                return;
+            }
+            if here.is_over() {
+                peer.sequence.heard_head(place.seq);
+                return;
+            }
+            let bytes = delivery.payload.len() + MAX_FIELDS;
+            match peer.sequence.take(place.seq, delivery, bytes, room, ready) {
+                Taken::Duplicate => count(&counters.duplicates, 1),
+                Taken::Ready | Taken::Held if is_again => count(&counters.recovered, 1),
+                Taken::Ready | Taken::Held | Taken::NoRoom => {}
+            }
+        });
+    }
+
+    /// Makes room for an origin that is new or has started anew. False if there is none.
+    fn knows(&mut self, now: Instant, source: &str, epoch: u64) -> bool {
+        if let Some(peer) = self.peers.get_mut(source) {
+            if epoch <= peer.epoch {
+                return true;
+            }
+            self.held_bytes -= peer.sequence.held_bytes();
+            *peer = Peer::new(now, epoch);
+            return true;
+        }
+        if self.peers.len() >= MAX_PEERS {
+            self.ignored.add(1, format!("there are more than {MAX_PEERS} nodes, in no order now"));
+            return false;
+        }
+        self.peers.insert(source.to_owned(), Peer::new(now, epoch));
+        true
+    }
+
+    /// Lets `change` act on a peer, delivers what became ready and looks after what is missing.
+    fn with_peer<H: Here>(
+        &mut self,
+        now: Instant,
+        source: &str,
+        here: &mut H,
+        change: impl FnOnce(&mut Peer, usize, &mut Vec<Delivery>, &super::status::Counters, &mut H),
+    ) {
+        let Some(peer) = self.peers.get_mut(source) else { return };
+        let mut ready = Vec::new();
+        let room = self.limits.replay_bytes.saturating_sub(self.held_bytes);
+        let held = peer.sequence.held_bytes();
+        peer.heard = now;
+        change(peer, room, &mut ready, &self.status.counters, here);
+        self.held_bytes = self.held_bytes + peer.sequence.held_bytes() - held;
+        peer.look_after_gap(now);
+        for delivery in ready {
+            self.deliver(&delivery, here);
+        }
+    }
+
+    fn deliver(&mut self, delivery: &Delivery, here: &mut impl Here) {
+        count(&self.status.counters.received, 1);
+        if delivery.delivered.contains(&self.status.source) {
+            return;
+        }
+        if !here.deliver(delivery) {
+            self.ignore("its path is not the path of a URL".into());
+        }
+    }
+
+    fn hear_control(&mut self, now: Instant, bytes: &[u8], here: &mut impl Here) {
+        let Some(Control { source, epoch, body }) = Control::decode(bytes) else {
+            return self.ignore("it is no control message".into());
+        };
+        if source == self.status.source {
+            return;
+        }
+        if let Body::Again { envelope } = body {
+            return self.hear_envelope(now, envelope.as_bytes(), true, here);
+        }
+        let is_old = self.peers.get(&source).is_some_and(|peer| epoch < peer.epoch);
+        if is_old || !self.knows(now, &source, epoch) {
+            return;
+        }
+        self.with_peer(now, &source, here, |peer, _, _, _, _| peer.has_left = false);
+        let is_for_me = |to: &str| to == self.status.source;
+        match body {
+            Body::Beat { head, hello } => {
+                self.with_peer(now, &source, here, |peer, _, _, _, _| {
+                    peer.sequence.heard_head(head);
+                });
+                if hello {
+                    // One answer for all who have come up together.
+                    self.next_beat = self.next_beat.min(now + ASK_AFTER);
+                }
+            }
+            Body::Bye => {
+                self.give_up(now, &source, "their node has ended", here);
+                if let Some(peer) = self.peers.get_mut(&source) {
+                    peer.has_left = true;
+                }
+                for counting in self.counts.values_mut() {
+                    counting.waiting.remove(&source);
+                }
+                self.end_counts(now, here);
+            }
+            Body::Ask { to, from, until } if is_for_me(&to) => {
+                let first = self.replay.first_from(from);
+                if first > from {
+                    count(&self.status.counters.forgotten, first - from);
+                    self.forgotten.add(first - from, "they are no longer kept".into());
+                }
+                self.answer(now, source, from, first, until);
+            }
+            Body::AskWithin { to, age } if is_for_me(&to) => {
+                let first = self.replay.first_within(now, Duration::from_millis(age));
+                self.answer(now, source, 0, first, self.replay.head());
+            }
+            Body::Answer { to, from, first, last, head } if is_for_me(&to) => {
+                self.hear_answer(now, &source, Answered { from, first, last, head }, here);
+            }
+            Body::Count { id, path } => {
+                let to = source;
+                self.say(Body::Counted { to, id, count: here.count(&path) });
+            }
+            Body::Counted { to, id, count } if is_for_me(&to) => {
+                if let Some(counting) = self.counts.get_mut(&id)
+                    && counting.waiting.remove(&source)
+                {
+                    counting.sum = counting.sum.saturating_add(count);
+                }
+                self.end_counts(now, here);
+            }
+            // For another node.
+            _ => {}
+        }
+    }
+
+    fn answer(&mut self, now: Instant, to: String, from: u64, first: u64, until: u64) {
+        if self.control_bytes > MAX_CONTROL_BYTES {
+            // It will ask again.
+            return;
+        }
+        let last = self.replay.last_within(first, until, ANSWER_BYTES);
+        let head = self.replay.head();
+        self.say(Body::Answer { to, from, first, last, head });
+        for number in first..=last {
+            let Some(envelope) = self.replay.again(now, number) else { continue };
+            if envelope.len() <= self.largest()
+                && let Ok(envelope) = std::str::from_utf8(&envelope)
+            {
+                self.say(Body::Again { envelope });
+                count(&self.status.counters.resent, 1);
+            }
+        }
+    }
+
+    fn hear_answer(&mut self, now: Instant, source: &str, said: Answered, here: &mut impl Here) {
+        let mut lost = 0;
+        let mut forged = 0;
+        self.with_peer(now, source, here, |peer, _, ready, _, _| {
+            forged = peer.sequence.trim(said.head);
+            // An answer about a time says where to begin, and only to one that does not know.
+            if said.from > 0 || peer.sequence.next().is_none() {
+                lost = peer.sequence.skip_to(said.first, ready);
+            }
+            if let Some(asking) = &mut peer.asking {
+                asking.answered_until = said.last;
+                asking.asked = 0;
+                asking.due = now + ASK_AGAIN;
+            }
+        });
+        for _ in 0..forged {
+            self.ignore(format!("node {source} has not come to its number"));
+        }
+        self.lose(lost, format!("node {source} no longer keeps them"));
+    }
+
+    fn lose(&mut self, lost: u64, reason: String) {
+        if lost > 0 {
+            count(&self.status.counters.lost, lost);
+            self.lost.add(lost, reason);
+        }
+    }
+
+    /// Delivers what an origin has sent, without what is missing.
+    fn give_up(&mut self, now: Instant, source: &str, reason: &str, here: &mut impl Here) {
+        let mut lost = 0;
+        self.with_peer(now, source, here, |peer, _, ready, _, _| {
+            while peer.sequence.missing().is_some() {
+                lost += peer.sequence.give_up(ready);
+            }
+        });
+        self.lose(lost, reason.to_owned());
+    }
+
+    /// Asks all reachable nodes how many connections they have on a path.
+    pub(crate) fn count(&mut self, now: Instant, id: u64, path: String, here: &mut impl Here) {
+        let sum = here.count(&path);
+        let waiting = self.live(now);
+        if !self.is_connected || waiting.is_empty() || self.counts.len() >= MAX_COUNTS {
+            here.counted(id, sum);
+            return;
+        }
+        self.counts.insert(id, Counting { sum, waiting, deadline: now + COUNT_TIMEOUT });
+        self.say(Body::Count { id, path });
+    }
+
+    /// Ends the counts that everyone has answered or that took too long.
+    fn end_counts(&mut self, now: Instant, here: &mut impl Here) {
+        self.counts.retain(|id, counting| {
+            let goes_on = !counting.waiting.is_empty() && now < counting.deadline;
+            if !goes_on {
+                here.counted(*id, counting.sum);
+            }
+            goes_on
+        });
+    }
+
+    /// The nodes that were heard lately.
+    fn live(&self, now: Instant) -> HashSet<String> {
+        let patience = self.limits.heartbeat * PATIENCE;
+        let is_live =
+            |peer: &Peer| !peer.has_left && now.saturating_duration_since(peer.heard) < patience;
+        let live = self.peers.iter().filter(|(_, peer)| is_live(peer));
+        live.map(|(source, _)| source.clone()).collect()
+    }
+
+    /// Does what is due by the clock.
+    pub(crate) fn tick(&mut self, now: Instant, here: &mut impl Here) {
+        let dropped = self.replay.expire(now);
+        self.drop_unsent(dropped, "TINA4_WS_BACKPLANE_REPLAY_AGE");
+        self.end_counts(now, here);
+        let live = self.live(now);
+        self.status.set_nodes(live.len());
+        if self.is_connected {
+            if now >= self.next_beat {
+                self.beat(now, false);
+            }
+            self.ask(now, here);
+            let kept_for = self.limits.replay_age + self.limits.heartbeat * PATIENCE;
+            let held_bytes = &mut self.held_bytes;
+            // One that comes back after that has published nothing that it heard of before.
+            self.peers.retain(|_, peer| {
+                let stays = now.saturating_duration_since(peer.heard) < kept_for;
+                if !stays {
+                    *held_bytes -= peer.sequence.held_bytes();
+                }
+                stays
+            });
+        }
+        let complaints =
+            [&mut self.ignored, &mut self.dropped, &mut self.lost, &mut self.forgotten];
+        for complaint in complaints {
+            if let Some(message) = complaint.due(now) {
+                here.log(LogLevel::Warning, message);
+            }
+        }
+    }
+
+    fn ask(&mut self, now: Instant, here: &mut impl Here) {
+        if here.is_over() {
+            return;
+        }
+        let age = now.saturating_duration_since(self.started).as_millis() as u64;
+        let mut questions = Vec::new();
+        let mut hopeless = Vec::new();
+        let patience = self.limits.heartbeat * PATIENCE;
+        for (source, peer) in &mut self.peers {
+            let is_silent = now.saturating_duration_since(peer.heard) >= patience;
+            let Some(asking) = peer.asking.as_mut().filter(|asking| now >= asking.due) else {
+                continue;
+            };
+            if asking.asked >= ASKS_AT_MOST || is_silent || peer.has_left {
+                hopeless.push(source.clone());
+                continue;
+            }
+            asking.asked += 1;
+            asking.due = now + ASK_AGAIN;
+            let to = source.clone();
+            questions.push(match peer.sequence.missing() {
+                Some(Missing::Range { from, until }) => Body::Ask { to, from, until },
+                _ => Body::AskWithin { to, age },
+            });
+        }
+        for question in questions {
+            self.say(question);
+        }
+        for source in hopeless {
+            self.give_up(now, &source, "their node does not answer", here);
+        }
+    }
+
+    /// How long nothing is due.
+    pub(crate) fn pause(&self, now: Instant) -> Duration {
+        let peers = self.is_connected.then(|| self.peers.values()).into_iter().flatten();
+        let asks = peers.filter_map(|peer| Some(peer.asking.as_ref()?.due));
+        let counts = self.counts.values().map(|counting| counting.deadline);
+        let beat = self.is_connected.then_some(self.next_beat);
+        asks.chain(counts)
+            .chain(beat)
+            .map(|due| due.saturating_duration_since(now))
+            .min()
+            .unwrap_or(self.limits.heartbeat)
+            .min(self.limits.heartbeat)
+    }
+}
+
+struct Answered {
+    from: u64,
+    first: u64,
+    last: u64,
+    head: u64,
+}
+
+impl Peer {
+    fn new(now: Instant, epoch: u64) -> Self {
+        Self { epoch, heard: now, sequence: Sequence::new(), asking: None, has_left: false }
+    }
+
+    /// Begins to ask when something is missing, asks on when an answer is complete and something
+    /// still is, and ends when nothing is.
+    fn look_after_gap(&mut self, now: Instant) {
+        if self.sequence.missing().is_none() {
+            self.asking = None;
+            return;
+        }
+        let next = self.sequence.next().unwrap_or(0);
+        match &mut self.asking {
+            None => self.asking = Some(Asking::new(now)),
+            Some(asking) if asking.answered_until > 0 && next > asking.answered_until => {
+                asking.answered_until = 0;
+                asking.due = now;
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+impl Asking {
+    fn new(now: Instant) -> Self {
+        Self {
+            due: now + ASK_AFTER.mul_f64(rand::random_range(1.0..2.0)),
+            asked: 0,
+            answered_until: 0,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "node_tests.rs"]
+mod tests;

@@ -1,0 +1,537 @@
+//! Several nodes on a bus that is a few lines of test: it loses, repeats, delays and cuts.
+
+use std::collections::VecDeque;
+
+use super::*;
+use crate::backplane::envelope::{Payload, Scope};
+use crate::message::Kind;
+
+const LIMITS: Limits = Limits {
+    heartbeat: Duration::from_secs(1),
+    replay_bytes: 1024 * 1024,
+    replay_age: Duration::from_secs(60),
+    max_envelope: 64 * 1024,
+};
+const STEP: Duration = Duration::from_millis(5);
+
+#[derive(Default)]
+struct Local {
+    delivered: Vec<(String, String)>,
+    connections: u64,
+    counted: Vec<(u64, u64)>,
+    logged: Vec<String>,
+    is_over: bool,
+}
+
+impl Here for Local {
+    fn deliver(&mut self, delivery: &Delivery) -> bool {
+        let path = match &delivery.scope {
+            Scope::Path(path) => path.clone(),
+            scope => format!("{scope:?}"),
+        };
+        if path == "//" {
+            return false;
+        }
+        let text = match &delivery.payload {
+            Payload::Text(text) => text.clone(),
+            Payload::Binary(bytes) => format!("{bytes:?}"),
+        };
+        self.delivered.push((path, text));
+        true
+    }
+    fn count(&self, _: &str) -> u64 {
+        self.connections
+    }
+    fn counted(&mut self, id: u64, sum: u64) {
+        self.counted.push((id, sum));
+    }
+    fn is_over(&self) -> bool {
+        self.is_over
+    }
+    fn log(&mut self, _: LogLevel, message: String) {
+        self.logged.push(message);
+    }
+}
+
+/// A node, its process and what is on its way to it.
+struct Party {
+    node: Node,
+    here: Local,
+    inbox: VecDeque<(Channel, Bytes)>,
+    published: u64,
+    is_linked: bool,
+}
+
+struct Bus {
+    now: Instant,
+    parties: Vec<Party>,
+    random: u64,
+    /// Of a hundred messages, how many are lost on the way to one node, and how many come twice.
+    lost: u64,
+    twice: u64,
+    /// What a foreign reader of `tina4:ws` sees.
+    seen: Vec<Bytes>,
+}
+
+impl Bus {
+    fn new(parties: usize, limits: Limits) -> Self {
+        let now = Instant::now();
+        let party = |index: usize| {
+            let source = format!("{index:016x}");
+            let status = Arc::new(Status::new(source, "test"));
+            Party {
+                node: Node::new(now, status, limits),
+                here: Local::default(),
+                inbox: VecDeque::new(),
+                published: 0,
+                is_linked: false,
+            }
+        };
+        let parties = (0..parties).map(party).collect();
+        Self { now, parties, random: 1, lost: 0, twice: 0, seen: Vec::new() }
+    }
+
+    fn linked(parties: usize, limits: Limits) -> Self {
+        let mut bus = Self::new(parties, limits);
+        (0..parties).for_each(|index| bus.link(index));
+        bus.run(20);
+        bus
+    }
+
+    fn chance(&mut self, of_hundred: u64) -> bool {
+        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (self.random >> 33) % 100 < of_hundred
+    }
+
+    fn link(&mut self, index: usize) {
+        let party = &mut self.parties[index];
+        party.is_linked = true;
+        party.node.link_up(self.now, usize::MAX);
+    }
+
+    fn cut(&mut self, index: usize) {
+        let party = &mut self.parties[index];
+        party.is_linked = false;
+        party.inbox.clear();
+        party.node.link_down();
+    }
+
+    /// Publishes the next number of a node, as text.
+    fn publish(&mut self, index: usize) {
+        let party = &mut self.parties[index];
+        party.published += 1;
+        let payload = format!("{index}:{}", party.published);
+        let publish = Outbound {
+            path: "/p",
+            exclude: None,
+            kind: Kind::Text,
+            payload: payload.as_bytes(),
+            delivered: &[],
+        };
+        party.node.publish(self.now, publish);
+    }
+
+    fn put(&mut self, to: usize, message: (Channel, Bytes)) {
+        if !self.parties[to].is_linked || self.chance(self.lost) {
+            return;
+        }
+        let times = if self.chance(self.twice) { 2 } else { 1 };
+        for _ in 0..times {
+            self.parties[to].inbox.push_back(message.clone());
+        }
+    }
+
+    /// Everything that is sent arrives, and the clock goes on by one step.
+    fn step(&mut self) {
+        self.now += STEP;
+        for from in 0..self.parties.len() {
+            let party = &mut self.parties[from];
+            party.node.tick(self.now, &mut party.here);
+            if !party.is_linked {
+                continue;
+            }
+            let mut batch = Vec::new();
+            party.node.take_outgoing(64, 16 * 1024, &mut batch);
+            for message in batch {
+                if message.0 == Channel::Messages {
+                    self.seen.push(message.1.clone());
+                }
+                for to in 0..self.parties.len() {
+                    self.put(to, message.clone());
+                }
+            }
+        }
+        for party in &mut self.parties {
+            for (channel, bytes) in std::mem::take(&mut party.inbox) {
+                party.node.hear(self.now, channel, &bytes, &mut party.here);
+            }
+        }
+    }
+
+    fn run(&mut self, steps: usize) {
+        (0..steps).for_each(|_| self.step());
+    }
+
+    /// What `of` published, as `at` received it.
+    fn numbers(&self, at: usize, of: usize) -> Vec<u64> {
+        let prefix = format!("{of}:");
+        let texts = self.parties[at].here.delivered.iter();
+        texts.filter_map(|(_, text)| text.strip_prefix(&prefix)?.parse().ok()).collect()
+    }
+
+    fn counter(&self, of: usize, read: fn(&super::super::status::Counters) -> u64) -> u64 {
+        read(&self.parties[of].node.status.counters)
+    }
+
+    #[track_caller]
+    fn assert_everyone_has_everything(&self) {
+        for at in 0..self.parties.len() {
+            for of in 0..self.parties.len() {
+                let expected: Vec<u64> =
+                    if at == of { vec![] } else { (1..=self.parties[of].published).collect() };
+                assert!(
+                    self.numbers(at, of) == expected,
+                    "what {of} published at {at}: {:?}",
+                    self.numbers(at, of)
+                );
+            }
+        }
+    }
+}
+
+fn read(counter: &std::sync::atomic::AtomicU64) -> u64 {
+    counter.load(std::sync::atomic::Ordering::Relaxed)
+}
+
+#[test]
+fn everyone_gets_everything_in_order_and_nobody_their_own() {
+    let mut bus = Bus::linked(3, LIMITS);
+    for _ in 0..100 {
+        (0..3).for_each(|index| bus.publish(index));
+        bus.step();
+    }
+    bus.run(10);
+    bus.assert_everyone_has_everything();
+    assert_eq!(bus.seen.len(), 300, "a foreign reader sees each once");
+    assert_eq!(bus.counter(0, |counters| read(&counters.received)), 200);
+    assert_eq!(bus.counter(0, |counters| read(&counters.recovered)), 0);
+}
+
+#[test]
+fn what_a_bad_bus_loses_repeats_and_cuts_arrives_all_the_same_once_and_in_order() {
+    for seed in 1..=25 {
+        let mut bus = Bus::linked(3, LIMITS);
+        bus.random = seed;
+        (bus.lost, bus.twice) = (10, 10);
+        for round in 0..150 {
+            (0..3).for_each(|index| bus.publish(index));
+            let victim = (round + seed as usize) % 3;
+            if bus.chance(5) {
+                if bus.parties[victim].is_linked {
+                    bus.cut(victim);
+                } else {
+                    bus.link(victim);
+                }
+            }
+            bus.step();
+        }
+        (0..3).for_each(|index| {
+            if !bus.parties[index].is_linked {
+                bus.link(index);
+            }
+        });
+        (bus.lost, bus.twice) = (0, 0);
+        bus.run(1_000);
+        bus.assert_everyone_has_everything();
+        let lost: u64 = (0..3).map(|of| bus.counter(of, |counters| read(&counters.lost))).sum();
+        assert_eq!(lost, 0, "seed {seed}");
+        assert_eq!(bus.seen.len(), 450, "a foreign reader gets nothing twice, seed {seed}");
+    }
+}
+
+#[test]
+fn what_was_published_without_a_link_arrives_when_there_is_one() {
+    let mut bus = Bus::new(2, LIMITS);
+    bus.link(1);
+    bus.run(10);
+    (0..50).for_each(|_| bus.publish(0));
+    bus.run(100);
+    assert!(bus.numbers(1, 0).is_empty());
+    bus.link(0);
+    bus.run(20);
+    bus.assert_everyone_has_everything();
+}
+
+#[test]
+fn a_node_that_was_cut_from_the_start_gets_what_was_published_since_then() {
+    let mut bus = Bus::new(2, LIMITS);
+    bus.link(0);
+    (0..50).for_each(|_| bus.publish(0));
+    bus.run(20);
+    bus.link(1);
+    bus.run(200);
+    assert_eq!(bus.numbers(1, 0).len(), 50, "it has been running as long as the other");
+}
+
+#[test]
+fn a_node_that_comes_later_gets_nothing_that_was_before_its_time() {
+    let mut bus = Bus::linked(2, LIMITS);
+    (0..50).for_each(|_| bus.publish(0));
+    bus.run(20);
+    let status = Arc::new(Status::new("f".repeat(16), "test"));
+    let node = Node::new(bus.now, status, LIMITS);
+    let here = Local::default();
+    bus.parties.push(Party { node, here, inbox: VecDeque::new(), published: 0, is_linked: false });
+    bus.run(1);
+    bus.link(2);
+    bus.publish(0);
+    bus.run(100);
+    bus.publish(0);
+    bus.run(100);
+    assert_eq!(bus.numbers(2, 0), [51, 52]);
+    assert_eq!(bus.counter(2, |counters| read(&counters.lost)), 0);
+    assert_eq!(bus.counter(2, |counters| read(&counters.received)), 2);
+}
+
+#[test]
+fn what_no_longer_fits_is_counted_and_logged_on_both_sides() {
+    let limits = Limits { replay_bytes: 2_000, ..LIMITS };
+    let mut bus = Bus::linked(2, limits);
+    bus.publish(0);
+    bus.run(10);
+    bus.cut(1);
+    (0..100).for_each(|_| {
+        bus.publish(0);
+        bus.step();
+    });
+    bus.link(1);
+    bus.run(400);
+    let numbers = bus.numbers(1, 0);
+    let lost = bus.counter(1, |counters| read(&counters.lost));
+    assert_eq!(numbers.first(), Some(&1));
+    assert_eq!(numbers.last(), Some(&101));
+    assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]));
+    assert_eq!(numbers.len() as u64 + lost, 101);
+    assert!(lost > 50, "{lost}");
+    assert_eq!(bus.counter(0, |counters| read(&counters.forgotten)), lost);
+    assert!(bus.parties[1].here.logged[0].starts_with("Envelopes of other nodes that were lost"));
+    assert!(bus.parties[0].here.logged[0].starts_with("Envelopes that another node had missed"));
+}
+
+#[test]
+fn what_was_never_sent_and_no_longer_fits_is_dropped_and_said() {
+    let limits = Limits { replay_bytes: 2_000, ..LIMITS };
+    let mut bus = Bus::linked(2, limits);
+    bus.cut(0);
+    (0..100).for_each(|_| bus.publish(0));
+    bus.run(1);
+    let dropped = bus.counter(0, |counters| read(&counters.dropped));
+    assert!(dropped > 50, "{dropped}");
+    assert!(bus.parties[0].here.logged[0].contains("TINA4_WS_BACKPLANE_REPLAY_SIZE"));
+    bus.link(0);
+    bus.run(600);
+    assert_eq!(bus.numbers(1, 0), (dropped + 1..=100).collect::<Vec<_>>());
+    assert_eq!(bus.counter(1, |counters| read(&counters.lost)), dropped);
+}
+
+#[test]
+fn what_is_too_old_is_not_sent_any_more() {
+    let limits = Limits { replay_age: Duration::from_secs(2), ..LIMITS };
+    let mut bus = Bus::linked(2, limits);
+    bus.cut(0);
+    bus.publish(0);
+    bus.run(500);
+    assert_eq!(bus.counter(0, |counters| read(&counters.dropped)), 1);
+    assert!(bus.parties[0].here.logged[0].contains("TINA4_WS_BACKPLANE_REPLAY_AGE"));
+}
+
+#[test]
+fn a_gap_of_a_node_that_died_is_given_up_and_what_came_after_it_is_delivered() {
+    let mut bus = Bus::linked(2, LIMITS);
+    bus.publish(0);
+    bus.run(5);
+    bus.publish(0);
+    bus.lost = 100;
+    bus.run(2);
+    bus.lost = 0;
+    bus.publish(0);
+    bus.run(2);
+    bus.cut(0);
+    assert_eq!(bus.numbers(1, 0), [1]);
+    bus.run(2_000);
+    assert_eq!(bus.numbers(1, 0), [1, 3]);
+    assert_eq!(bus.counter(1, |counters| read(&counters.lost)), 1);
+    assert_eq!(bus.parties[1].node.held_bytes, 0);
+}
+
+#[test]
+fn a_process_that_holds_too_much_takes_nothing_in_and_gets_it_later() {
+    let mut bus = Bus::linked(2, LIMITS);
+    bus.parties[1].here.is_over = true;
+    (0..20).for_each(|_| bus.publish(0));
+    bus.run(100);
+    assert!(bus.numbers(1, 0).is_empty());
+    bus.parties[1].here.is_over = false;
+    bus.run(200);
+    bus.assert_everyone_has_everything();
+}
+
+fn envelope(fields: &str) -> Bytes {
+    format!(r#"{{"src":"00000000000000aa","kind":"path","exclude":null,"room":null,"path":"/p",{fields}}}"#).into()
+}
+
+#[test]
+fn garbage_is_ignored_and_counted_and_what_comes_after_it_is_delivered() {
+    let mut bus = Bus::linked(2, LIMITS);
+    let own = bus.parties[1].node.status.source.clone();
+    let garbage = [
+        Bytes::from_static(b"\xff\x00"),
+        Bytes::from_static(b"{}"),
+        envelope(r#""kind":"shout","text":"x""#),
+        envelope(r#""text":1"#),
+        vec![b'a'; LIMITS.max_envelope + 1].into(),
+        Bytes::from_static(br#"{"src":"x","kind":"path","path":"//","text":"no path"}"#),
+    ];
+    let count = garbage.len() as u64;
+    for message in garbage {
+        bus.put(1, (Channel::Messages, message));
+    }
+    bus.put(1, (Channel::Control, Bytes::from_static(b"nonsense")));
+    let forged = format!(r#"{{"src":"{own}","kind":"all","text":"x","epoch":1,"seq":1}}"#);
+    bus.put(1, (Channel::Messages, forged.into()));
+    bus.put(1, (Channel::Messages, envelope(r#""text":"foreign""#)));
+    bus.publish(0);
+    bus.run(10);
+    let delivered: Vec<_> = bus.parties[1].here.delivered.iter().map(|(_, text)| text).collect();
+    assert_eq!(delivered, ["foreign", "0:1"]);
+    assert_eq!(bus.counter(1, |counters| read(&counters.ignored)), count + 1);
+}
+
+#[test]
+fn forged_numbers_do_not_stop_the_node_they_claim_to_be_from() {
+    let mut bus = Bus::linked(2, LIMITS);
+    bus.publish(0);
+    bus.run(5);
+    let epoch = bus.parties[0].node.epoch;
+    for number in [envelope::MAX_NUMBER - 1, 1_000_000, 50] {
+        let forged = format!(
+            r#"{{"src":"{:016x}","kind":"path","path":"/p","text":"forged","epoch":{epoch},"seq":{number}}}"#,
+            0
+        );
+        bus.put(1, (Channel::Messages, forged.into()));
+    }
+    bus.run(200);
+    (0..10).for_each(|_| bus.publish(0));
+    bus.run(200);
+    assert_eq!(bus.numbers(1, 0), (1..=11).collect::<Vec<_>>());
+    assert_eq!(bus.parties[1].node.held_bytes, 0);
+}
+
+#[test]
+fn a_flood_of_unknown_nodes_takes_bounded_memory_and_the_known_ones_go_on() {
+    let mut bus = Bus::linked(2, LIMITS);
+    for number in 0..3_000_u64 {
+        let fields = format!(
+            r#"{{"src":"{:016x}","kind":"path","path":"/q","text":"x","epoch":1,"seq":9}}"#,
+            number + 1_000
+        );
+        bus.put(1, (Channel::Messages, fields.into()));
+    }
+    bus.publish(0);
+    bus.run(10);
+    assert!(bus.parties[1].node.peers.len() <= MAX_PEERS);
+    assert_eq!(bus.numbers(1, 0), [1]);
+    bus.run(30_000);
+    assert_eq!(bus.parties[1].node.peers.len(), 1, "those that are not heard of are forgotten");
+    assert_eq!(bus.parties[1].node.held_bytes, 0);
+}
+
+#[test]
+fn a_node_that_delivered_it_already_takes_it_as_received() {
+    let mut bus = Bus::linked(3, LIMITS);
+    let delivered = [bus.parties[1].node.status.source.clone()];
+    bus.parties[0].published += 1;
+    let publish = Outbound {
+        path: "/p",
+        exclude: None,
+        kind: Kind::Text,
+        payload: b"0:1",
+        delivered: &delivered,
+    };
+    bus.parties[0].node.publish(bus.now, publish);
+    bus.publish(0);
+    bus.run(10);
+    assert_eq!(bus.numbers(1, 0), [2]);
+    assert_eq!(bus.numbers(2, 0), [1, 2]);
+}
+
+#[test]
+fn an_envelope_that_is_too_large_stays_here() {
+    let mut bus = Bus::linked(2, LIMITS);
+    let payload = vec![b'"'; LIMITS.max_envelope / 2 + 1];
+    let publish =
+        Outbound { path: "/p", exclude: None, kind: Kind::Text, payload: &payload, delivered: &[] };
+    bus.parties[0].node.publish(bus.now, publish);
+    bus.publish(0);
+    bus.run(10);
+    assert_eq!(bus.numbers(1, 0), [1], "it took no number");
+    assert_eq!(bus.counter(0, |counters| read(&counters.dropped)), 1);
+    assert!(bus.parties[0].here.logged[0].contains("is larger than"));
+}
+
+#[test]
+fn what_the_bus_turns_out_not_to_take_is_dropped() {
+    let mut bus = Bus::new(1, LIMITS);
+    bus.publish(0);
+    bus.parties[0].node.link_up(bus.now, 300);
+    let mut batch = Vec::new();
+    bus.parties[0].node.take_outgoing(9, 9_000, &mut batch);
+    assert!(batch.iter().all(|(channel, _)| *channel == Channel::Control));
+    assert_eq!(bus.counter(0, |counters| read(&counters.dropped)), 1);
+}
+
+#[test]
+fn counts_are_summed_over_the_nodes_that_are_there() {
+    let mut bus = Bus::linked(3, LIMITS);
+    for (index, connections) in [5, 7, 11].into_iter().enumerate() {
+        bus.parties[index].here.connections = connections;
+    }
+    let count = |bus: &mut Bus, id| {
+        let now = bus.now;
+        let Party { node, here, .. } = &mut bus.parties[0];
+        node.count(now, id, "/p".into(), here);
+    };
+    count(&mut bus, 1);
+    bus.run(3);
+    assert_eq!(bus.parties[0].here.counted, [(1, 23)]);
+
+    bus.cut(2);
+    count(&mut bus, 2);
+    bus.run(100);
+    assert_eq!(bus.parties[0].here.counted.len(), 1, "it is waited for");
+    bus.run(120);
+    assert_eq!(bus.parties[0].here.counted[1..], [(2, 12)], "but not for ever");
+
+    bus.run(600);
+    count(&mut bus, 3);
+    bus.run(3);
+    assert_eq!(bus.parties[0].here.counted[2..], [(3, 12)], "and no longer once it is stale");
+
+    bus.parties[1].node.leave();
+    bus.run(2);
+    count(&mut bus, 4);
+    assert_eq!(bus.parties[0].here.counted[3..], [(4, 5)], "nor when it said goodbye");
+}
+
+#[test]
+fn one_that_said_goodbye_is_not_asked_any_more() {
+    let mut bus = Bus::linked(2, LIMITS);
+    bus.publish(0);
+    bus.lost = 100;
+    bus.run(1);
+    bus.lost = 0;
+    bus.parties[0].node.leave();
+    bus.run(50);
+    assert_eq!(bus.parties[1].node.status.nodes(), 0);
+    assert!(bus.parties[1].node.peers.values().all(|peer| peer.asking.is_none()));
+}

@@ -1,0 +1,242 @@
+//! The replay buffer: what this node has published lately, sent or not, by number.
+//!
+//! It is the queue to the bus and the memory for nodes that missed something, so that an envelope
+//! is kept once. Bounded in bytes and in age; what falls out before it was sent is dropped.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+/// An envelope is not sent again for another node within this time: the first answer serves all.
+const AGAIN_AFTER: Duration = Duration::from_millis(100);
+
+struct Entry {
+    envelope: Bytes,
+    published: Instant,
+    resent: Option<Instant>,
+}
+
+/// Envelopes in a row; the numbers begin with 1.
+pub(crate) struct Replay {
+    entries: VecDeque<Entry>,
+    /// The number of the first entry, or of the next one if there is none.
+    first: u64,
+    /// The first number that has not been sent.
+    unsent: u64,
+    bytes: usize,
+    max_bytes: usize,
+    max_age: Duration,
+}
+
+impl Replay {
+    /// Keeps at most `max_bytes` of envelopes, none for longer than `max_age`.
+    pub(crate) fn new(max_bytes: usize, max_age: Duration) -> Self {
+        Self { entries: VecDeque::new(), first: 1, unsent: 1, bytes: 0, max_bytes, max_age }
+    }
+
+    /// The number that the next envelope gets.
+    pub(crate) fn next(&self) -> u64 {
+        self.first + self.entries.len() as u64
+    }
+
+    /// The last number that has been sent, 0 if none has.
+    pub(crate) fn head(&self) -> u64 {
+        self.unsent - 1
+    }
+
+    pub(crate) fn has_unsent(&self) -> bool {
+        self.unsent < self.next()
+    }
+
+    /// How many wait to be sent.
+    pub(crate) fn unsent(&self) -> u64 {
+        self.next() - self.unsent
+    }
+
+    /// Appends the envelope with the number [`Self::next`]. Returns how many unsent ones had to make
+    /// room.
+    pub(crate) fn push(&mut self, now: Instant, envelope: Bytes) -> u64 {
+        self.bytes += envelope.len();
+        self.entries.push_back(Entry { envelope, published: now, resent: None });
+        let mut dropped = 0;
+        // The newest stays, whatever its size: one envelope always fits.
+        while self.bytes > self.max_bytes && self.entries.len() > 1 {
+            dropped += self.pop();
+        }
+        dropped
+    }
+
+    /// Forgets what is too old. Returns how many of them had not been sent.
+    pub(crate) fn expire(&mut self, now: Instant) -> u64 {
+        let mut dropped = 0;
+        while let Some(entry) = self.entries.front()
+            && now.saturating_duration_since(entry.published) > self.max_age
+        {
+            dropped += self.pop();
+        }
+        dropped
+    }
+
+    fn pop(&mut self) -> u64 {
+        let Some(entry) = self.entries.pop_front() else { return 0 };
+        self.bytes -= entry.envelope.len();
+        let was_unsent = self.unsent == self.first;
+        self.first += 1;
+        self.unsent = self.unsent.max(self.first);
+        u64::from(was_unsent)
+    }
+
+    /// Appends what was not sent yet, up to so many envelopes and about so many bytes, and counts it
+    /// as sent: whether the bus has it is not known if sending fails, and nobody must get it twice.
+    pub(crate) fn take_unsent(&mut self, count: usize, bytes: usize, into: &mut Vec<Bytes>) {
+        let mut room = bytes;
+        for _ in 0..count {
+            let Some(entry) = self.entry(self.unsent) else { return };
+            let envelope = entry.envelope.clone();
+            let Some(left) = room.checked_sub(envelope.len()) else {
+                if room == bytes {
+                    into.push(envelope);
+                    self.unsent += 1;
+                }
+                return;
+            };
+            room = left;
+            into.push(envelope);
+            self.unsent += 1;
+        }
+    }
+
+    fn entry(&self, number: u64) -> Option<&Entry> {
+        self.entries.get(usize::try_from(number.checked_sub(self.first)?).ok()?)
+    }
+
+    /// The first sent number from `from` on that is still here, or the one after the head.
+    pub(crate) fn first_from(&self, from: u64) -> u64 {
+        from.max(self.first).min(self.unsent)
+    }
+
+    /// The first number that was published within the last `age`, or the one after the head.
+    pub(crate) fn first_within(&self, now: Instant, age: Duration) -> u64 {
+        let older = self
+            .entries
+            .partition_point(|entry| now.saturating_duration_since(entry.published) > age);
+        (self.first + older as u64).min(self.unsent)
+    }
+
+    /// How many of the sent envelopes from `first` to `until` fit into `bytes`; at least one if there
+    /// is one. Returns the last number.
+    pub(crate) fn last_within(&self, first: u64, until: u64, bytes: usize) -> u64 {
+        let mut last = first.saturating_sub(1);
+        let mut total = 0;
+        while last < until.min(self.head()) {
+            let Some(entry) = self.entry(last + 1) else { break };
+            total += entry.envelope.len();
+            if total > bytes && last >= first {
+                break;
+            }
+            last += 1;
+        }
+        last
+    }
+
+    /// An envelope to be sent again; `None` if that has just been done.
+    pub(crate) fn again(&mut self, now: Instant, number: u64) -> Option<Bytes> {
+        let index = usize::try_from(number.checked_sub(self.first)?).ok()?;
+        let entry = self.entries.get_mut(index)?;
+        if entry.resent.is_some_and(|at| now.saturating_duration_since(at) < AGAIN_AFTER) {
+            return None;
+        }
+        entry.resent = Some(now);
+        Some(entry.envelope.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AGE: Duration = Duration::from_secs(60);
+
+    fn filled(count: u64, max_bytes: usize) -> (Replay, Instant, u64) {
+        let now = Instant::now();
+        let mut replay = Replay::new(max_bytes, AGE);
+        let dropped =
+            (0..count).map(|_| replay.push(now, Bytes::from_static(&[0; 10]))).sum::<u64>();
+        (replay, now, dropped)
+    }
+
+    fn send(replay: &mut Replay, count: usize) -> usize {
+        let mut taken = Vec::new();
+        replay.take_unsent(count, usize::MAX, &mut taken);
+        taken.len()
+    }
+
+    #[test]
+    fn what_is_sent_is_taken_once_and_kept() {
+        let (mut replay, now, _) = filled(5, 1_000);
+        assert_eq!((replay.head(), replay.unsent()), (0, 5));
+        assert_eq!(send(&mut replay, 3), 3);
+        assert_eq!(send(&mut replay, 9), 2);
+        assert!(!replay.has_unsent());
+        assert_eq!((replay.head(), replay.first_from(1)), (5, 1));
+        assert!(replay.again(now, 5).is_some());
+        assert!(replay.again(now, 6).is_none());
+    }
+
+    #[test]
+    fn a_batch_is_bounded_in_bytes_but_takes_one_at_least() {
+        let (mut replay, _, _) = filled(5, 1_000);
+        let mut taken = Vec::new();
+        replay.take_unsent(9, 25, &mut taken);
+        assert_eq!(taken.len(), 2);
+        replay.take_unsent(9, 5, &mut taken);
+        assert_eq!(taken.len(), 3);
+    }
+
+    #[test]
+    fn the_oldest_makes_room_and_counts_as_dropped_if_it_was_never_sent() {
+        let (mut replay, now, dropped) = filled(10, 55);
+        assert_eq!((dropped, replay.unsent(), replay.head()), (5, 5, 5));
+        assert_eq!(send(&mut replay, 9), 5);
+        assert_eq!(replay.push(now, Bytes::from_static(&[0; 10])), 0, "it had been sent");
+        assert_eq!(replay.first_from(1), 7);
+        assert_eq!(replay.push(now, vec![0; 1_000].into()), 1, "one always fits");
+        assert_eq!(replay.unsent(), 1);
+    }
+
+    #[test]
+    fn age_is_bounded() {
+        let (mut replay, now, _) = filled(3, 1_000);
+        send(&mut replay, 1);
+        assert_eq!(replay.expire(now + AGE), 0);
+        assert_eq!(replay.expire(now + AGE + Duration::from_millis(1)), 2);
+        assert_eq!((replay.next(), replay.head()), (4, 3));
+        assert_eq!(replay.bytes, 0);
+    }
+
+    #[test]
+    fn an_answer_begins_with_what_is_there_and_stays_small() {
+        let (mut replay, now, _) = filled(20, 100);
+        send(&mut replay, 5);
+        assert_eq!(replay.head(), 15);
+        assert_eq!(replay.first_from(1), 11, "before it everything is gone");
+        assert_eq!(replay.last_within(11, 99, 25), 12);
+        assert_eq!(replay.last_within(11, 99, 1_000), 15, "what is not sent yet comes by itself");
+        assert_eq!(replay.last_within(11, 12, 1_000), 12);
+        assert_eq!(replay.last_within(11, 99, 1), 11, "one at least");
+        assert_eq!(replay.last_within(16, 99, 1_000), 15, "none");
+        assert_eq!(replay.first_from(99), 16);
+        assert_eq!(replay.first_within(now, AGE), 11);
+        let later = now + Duration::from_secs(5);
+        assert_eq!(replay.first_within(later, Duration::from_secs(1)), 16, "nothing is so new");
+    }
+
+    #[test]
+    fn one_answer_serves_everyone_who_asks_at_the_time() {
+        let (mut replay, now, _) = filled(1, 100);
+        assert!(replay.again(now, 1).is_some());
+        assert!(replay.again(now + AGAIN_AFTER / 2, 1).is_none());
+        assert!(replay.again(now + AGAIN_AFTER, 1).is_some());
+    }
+}

@@ -1,0 +1,246 @@
+//! Outgoing commands: what one thread has for the shards and has not committed yet.
+//!
+//! Nothing reaches a shard before [`Outgoing::commit`], so that one wake carries a whole batch.
+//! Frames are encoded here, once, into the arena of the batch; what goes to the same place in a row
+//! becomes one command over one range of bytes, and so one write.
+
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::command::{Ack, Command, CommandBatch, CommandQueue, Origin};
+use crate::message::{self, Kind};
+use crate::shared::Shared;
+use crate::slots::Handle;
+use crate::topics::Topic;
+
+/// Uncommitted bytes for one shard that are committed without being asked for.
+pub const COMMIT_BYTES: usize = 256 * 1024;
+/// Uncommitted commands for one shard that are committed without being asked for.
+pub const COMMIT_COMMANDS: usize = 1_024;
+/// Payloads from this size on are framed in memory of their own, which all outboxes share.
+const LARGE: usize = 16 * 1024;
+/// Frames in a row are joined up to this many bytes, so that what a slow consumer has half received
+/// and must be finished stays small.
+const MAX_JOINED: usize = 64 * 1024;
+
+/// A message to be framed: its length is known before its bytes are written.
+pub trait Source {
+    /// Exactly how many bytes [`Self::append`] will write.
+    fn length(&self) -> usize;
+    /// Text or binary.
+    fn kind(&self) -> Kind;
+    /// Writes the bytes.
+    fn append(&self, out: &mut BytesMut);
+}
+
+impl Source for &str {
+    fn length(&self) -> usize {
+        str::len(self)
+    }
+    fn kind(&self) -> Kind {
+        Kind::Text
+    }
+    fn append(&self, out: &mut BytesMut) {
+        out.put_slice(self.as_bytes());
+    }
+}
+
+impl Source for &[u8] {
+    fn length(&self) -> usize {
+        <[u8]>::len(self)
+    }
+    fn kind(&self) -> Kind {
+        Kind::Binary
+    }
+    fn append(&self, out: &mut BytesMut) {
+        out.put_slice(self);
+    }
+}
+
+/// The uncommitted commands of one thread for every shard.
+pub(crate) struct Outgoing {
+    shards: Vec<ToShard>,
+    /// Counts what is committed and not yet carried out.
+    shared: Arc<Shared>,
+}
+
+/// What has not been committed to one shard.
+struct ToShard {
+    queue: Arc<CommandQueue>,
+    commands: Vec<Command>,
+    arena: BytesMut,
+    /// Bytes of frames that are not in the arena.
+    large: usize,
+    acks: Vec<Ack>,
+}
+
+impl Outgoing {
+    pub(crate) fn new(queues: Vec<Arc<CommandQueue>>, shared: Arc<Shared>) -> Self {
+        let shards = queues
+            .into_iter()
+            .map(|queue| ToShard {
+                queue,
+                commands: Vec::new(),
+                arena: BytesMut::new(),
+                large: 0,
+                acks: Vec::new(),
+            })
+            .collect();
+        Self { shards, shared }
+    }
+
+    /// How many shards there are.
+    pub(crate) fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// Sends to one connection; returns the bytes of the frame.
+    pub(crate) fn send(&mut self, handle: Handle, message: &impl Source) -> usize {
+        let shard = handle.shard();
+        let outgoing = &mut self.shards[shard];
+        let bytes;
+        if message.length() >= LARGE {
+            let frame = frame_alone(message);
+            bytes = frame.len();
+            outgoing.large += bytes;
+            outgoing.commands.push(Command::SendLarge { handle, frame });
+        } else {
+            let (from, to) = outgoing.frame(message);
+            bytes = (to - from) as usize;
+            match outgoing.commands.last_mut() {
+                Some(Command::Send { handle: same, start, end, frames })
+                    if *same == handle && joins(*start, *end, from, to) =>
+                {
+                    *end = to;
+                    *frames += 1;
+                }
+                _ => {
+                    let command = Command::Send { handle, start: from, end: to, frames: 1 };
+                    outgoing.commands.push(command);
+                }
+            }
+        }
+        self.commit_if_full(shard);
+        bytes
+    }
+
+    /// Sends to the topic's connections, on the shards that have some.
+    pub(crate) fn fan_out(&mut self, topic: &Topic, message: &impl Source, origin: Origin) {
+        if message.length() >= LARGE {
+            let mut framed = None;
+            for shard in 0..self.shards.len() {
+                if topic.count_in(shard) == 0 {
+                    continue;
+                }
+                let frame: Bytes = framed.get_or_insert_with(|| frame_alone(message)).clone();
+                origin.depart(topic, shard, frame.len());
+                let outgoing = &mut self.shards[shard];
+                outgoing.large += frame.len();
+                let command = Command::BroadcastLarge { topic: topic.id, origin, frame };
+                outgoing.commands.push(command);
+                self.commit_if_full(shard);
+            }
+            return;
+        }
+        for shard in 0..self.shards.len() {
+            if topic.count_in(shard) == 0 {
+                continue;
+            }
+            let outgoing = &mut self.shards[shard];
+            let (from, to) = outgoing.frame(message);
+            origin.depart(topic, shard, (to - from) as usize);
+            match outgoing.commands.last_mut() {
+                Some(Command::Broadcast { topic: same, origin: but, start, end, frames })
+                    if *same == topic.id && *but == origin && joins(*start, *end, from, to) =>
+                {
+                    *end = to;
+                    *frames += 1;
+                }
+                _ => outgoing.commands.push(Command::Broadcast {
+                    topic: topic.id,
+                    origin,
+                    start: from,
+                    end: to,
+                    frames: 1,
+                }),
+            }
+            self.commit_if_full(shard);
+        }
+    }
+
+    /// Sends to every connection that is on a topic, whichever it is, but the one with the id
+    /// `exclude`.
+    pub(crate) fn broadcast_to_all(&mut self, message: &impl Source, exclude: Option<u128>) {
+        let frame = frame_alone(message);
+        for shard in 0..self.shards.len() {
+            self.shards[shard].large += frame.len();
+            self.command(shard, Command::ToAll { exclude, frame: frame.clone() });
+        }
+    }
+
+    pub(crate) fn command(&mut self, shard: usize, command: Command) {
+        self.shards[shard].commands.push(command);
+        self.commit_if_full(shard);
+    }
+
+    /// A message of `bytes` was handed to its handler: its shard may read more.
+    pub(crate) fn acknowledge(&mut self, handle: Handle, bytes: usize) {
+        if let Some(outgoing) = self.shards.get_mut(handle.shard()) {
+            outgoing.acks.push(Ack { handle, bytes });
+        }
+    }
+
+    /// Hands everything to the shards and wakes those that sleep.
+    pub(crate) fn commit(&mut self) {
+        for outgoing in &mut self.shards {
+            outgoing.commit(&self.shared);
+        }
+    }
+
+    fn commit_if_full(&mut self, shard: usize) {
+        let outgoing = &mut self.shards[shard];
+        if outgoing.arena.len() + outgoing.large >= COMMIT_BYTES
+            || outgoing.commands.len() >= COMMIT_COMMANDS
+        {
+            outgoing.commit(&self.shared);
+        }
+    }
+}
+
+impl ToShard {
+    /// Frames into the arena; returns the range.
+    fn frame(&mut self, message: &impl Source) -> (u32, u32) {
+        let from = self.arena.len();
+        self.arena.reserve(message::MAX_HEADER + message.length() + 1);
+        message::put_header(&mut self.arena, message.kind(), message.length());
+        message.append(&mut self.arena);
+        // The arena is committed at 256 KiB and takes no payload over 16 KiB.
+        (from as u32, self.arena.len() as u32)
+    }
+
+    fn commit(&mut self, shared: &Shared) {
+        if self.commands.is_empty() && self.acks.is_empty() {
+            return;
+        }
+        let bytes = self.arena.len() + std::mem::take(&mut self.large);
+        shared.add_buffered(bytes as isize);
+        self.queue.push(CommandBatch {
+            bytes,
+            commands: std::mem::take(&mut self.commands),
+            arena: self.arena.split().freeze(),
+            acks: std::mem::take(&mut self.acks),
+        });
+    }
+}
+
+fn joins(start: u32, end: u32, from: u32, to: u32) -> bool {
+    end == from && (to - start) as usize <= MAX_JOINED
+}
+
+fn frame_alone(message: &impl Source) -> Bytes {
+    let mut out = BytesMut::with_capacity(message::MAX_HEADER + message.length() + 1);
+    message::put_header(&mut out, message.kind(), message.length());
+    message.append(&mut out);
+    out.freeze()
+}
