@@ -290,7 +290,7 @@ async fn the_gauge_counts_what_is_not_yet_committed_and_falls_to_nothing() {
         assert_eq!(publisher.buffered(handle), 0);
         publisher.send(handle, &"12345");
         assert_eq!(publisher.buffered(handle), 7, "header and payload");
-        publisher.push("/out", &"123");
+        publisher.push("/out", &"123", Vec::new());
         assert_eq!(publisher.buffered(handle), 12);
         publisher.drain(handle);
     });

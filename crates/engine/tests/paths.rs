@@ -193,9 +193,9 @@ async fn a_connection_that_has_left_hears_nothing_more() {
         let handles = server.opened("/room", 2).await;
         server.with(|engine| {
             let publisher = engine.publisher();
-            publisher.push("/room", &"both");
+            publisher.push("/room", &"both", Vec::new());
             publisher.leave(handles[1]);
-            publisher.push("/room", &"one");
+            publisher.push("/room", &"one", Vec::new());
         });
         assert_eq!(received(&server, handles[0], &mut stays).await, ["both", "one"]);
         assert_eq!(received(&server, handles[1], &mut leaves).await, ["both"]);
@@ -239,7 +239,7 @@ async fn every_spelling_of_a_path_is_the_same_room() {
     server.with(|engine| {
         assert_eq!(engine.topics().get(&path).expect("a topic").count(), 3);
         engine.publisher().push(&path, &"hola");
-        engine.publisher().push("/u/jose", &"nobody");
+        engine.publisher().push("/u/jose", &"nobody", Vec::new());
     });
     for client in &mut clients {
         assert_eq!(client.text().await, "hola");
