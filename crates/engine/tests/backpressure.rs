@@ -132,7 +132,7 @@ async fn a_slow_consumer_costs_the_others_in_its_room_nothing() {
     let handles = server.opened("/room", 4).await;
     for index in 0..MESSAGES {
         let text = numbered(index, SIZE);
-        server.with(|engine| engine.publisher().push("/room", &text.as_str()));
+        server.with(|engine| engine.publisher().push("/room", &text.as_str(), Vec::new()));
         for peer in &mut quick {
             assert!(peer.frame().await.payload == text.as_bytes(), "message {index}");
         }
