@@ -105,6 +105,7 @@ impl Receiver {
         into: &mut Vec<(Channel, Bytes)>,
     ) -> Poll<Result<(), LinkError>> {
         let before = into.len();
+        self.watch.taker.register(cx.waker());
         while into.len() - before < BATCH {
             match Pin::new(&mut self.stream).poll_next(cx) {
                 Poll::Ready(Some(message)) => {
@@ -202,6 +203,9 @@ struct Watch {
     incomplete: AtomicUsize,
     /// The library's task, while the backlog is full.
     reader: AtomicWaker,
+    /// Whoever receives: a full backlog may be one message that is not complete, of which only the
+    /// socket knows.
+    taker: AtomicWaker,
     /// Why the connection ended.
     reason: OnceLock<String>,
 }
@@ -248,6 +252,7 @@ impl AsyncRead for Watched {
         let Self { socket, watch } = self.get_mut();
         if watch.backlog.load(Ordering::Acquire) >= MAX_BACKLOG {
             watch.reader.register(cx.waker());
+            watch.taker.wake();
             // It may have been taken before the waker was there.
             if watch.backlog.load(Ordering::Acquire) >= MAX_BACKLOG {
                 return Poll::Pending;
@@ -289,5 +294,120 @@ impl AsyncWrite for Watched {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().socket).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::TcpListener;
+    use std::time::Duration;
+
+    use super::super::link::test_servers::TestServer;
+    use super::*;
+    use crate::config::bus::Bus;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    fn server_at(url: &str) -> RedisServer {
+        match Bus::redis(url) {
+            Ok(Bus::Redis(server)) => server,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The library's queue grows no further than the bound while nobody receives, and then nothing is
+    /// missing.
+    #[tokio::test]
+    async fn what_nobody_takes_stays_with_redis() {
+        let server = TestServer::redis(&["--client-output-buffer-limit", "pubsub", "0", "0", "0"]);
+        let (mut sender, mut receiver) = connect(&server_at(&server.url())).await.unwrap();
+        const COUNT: usize = 40;
+        let large = |number: usize| (Channel::Messages, Bytes::from(vec![number as u8; 1_000_000]));
+        for number in 0..COUNT {
+            sender.send(&[large(number)]).await.unwrap();
+        }
+        let backlog = || receiver.watch.backlog.load(Ordering::Relaxed);
+        let full = async {
+            while backlog() < MAX_BACKLOG {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, full).await.expect("a full backlog");
+        // Time in which it would grow.
+        for number in 0..20 {
+            sender.send(&[large(COUNT + number)]).await.unwrap();
+        }
+        assert!(backlog() < MAX_BACKLOG + 2_000_000, "{}", backlog());
+
+        let mut into = Vec::new();
+        while into.len() < COUNT + 20 {
+            tokio::time::timeout(PATIENCE, receiver.receive(&mut into))
+                .await
+                .expect("all")
+                .unwrap();
+        }
+        let expected: Vec<_> = (0..COUNT + 20).map(large).collect();
+        assert!(into == expected);
+    }
+
+    /// A subscription that is confirmed and then followed by `after`.
+    fn false_redis(after: &'static [u8]) -> String {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let url = format!("redis://{}", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let Ok(stream) = stream else { return };
+                std::thread::spawn(move || {
+                    let mut lines = BufReader::new(&stream).lines();
+                    while let Some(Ok(line)) = lines.next() {
+                        let _ = match &*line {
+                            "PING" => (&stream).write_all(b"+PONG\r\n"),
+                            "tina4:ws:ctl" => {
+                                let confirmed =
+                                    "*3\r\n$9\r\nsubscribe\r\n$1\r\nx\r\n:1\r\n".repeat(2);
+                                let _ = (&stream).write_all(confirmed.as_bytes());
+                                (&stream).write_all(after)
+                            }
+                            _ => Ok(()),
+                        };
+                    }
+                });
+            }
+        });
+        url
+    }
+
+    async fn end_of(url: &str) -> (Vec<(Channel, Bytes)>, String) {
+        let (_sender, mut receiver) = connect(&server_at(url)).await.unwrap();
+        let mut into = Vec::new();
+        let end = async {
+            loop {
+                if let Err(error) = receiver.receive(&mut into).await {
+                    return error.to_string();
+                }
+            }
+        };
+        let end = tokio::time::timeout(PATIENCE, end).await.expect("an end");
+        (into, end)
+    }
+
+    #[tokio::test]
+    async fn garbage_after_a_message_ends_the_link_behind_the_message() {
+        let url = false_redis(
+            b"*3\r\n$7\r\nmessage\r\n$8\r\ntina4:ws\r\n$2\r\nhi\r\nGET / HTTP/1.1\r\n\r\n",
+        );
+        let (heard, reason) = end_of(&url).await;
+        assert_eq!(heard, [(Channel::Messages, Bytes::from_static(b"hi"))]);
+        assert_eq!(reason, NOT_REDIS);
+    }
+
+    #[tokio::test]
+    async fn a_message_that_never_ends_ends_the_link() {
+        let mut endless = b"*3\r\n$7\r\nmessage\r\n$8\r\ntina4:ws\r\n$500000000\r\n".to_vec();
+        endless.resize(MAX_INCOMPLETE + 2 * MAX_BACKLOG, b'x');
+        let (heard, reason) = end_of(&false_redis(endless.leak())).await;
+        assert!(heard.is_empty());
+        assert_eq!(reason, format!("a message has more than {MAX_INCOMPLETE} bytes"));
     }
 }

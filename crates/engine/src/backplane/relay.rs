@@ -26,6 +26,8 @@ use super::link::Channel;
 mod client;
 #[cfg(unix)]
 mod server;
+#[cfg(all(test, unix))]
+mod tests;
 
 /// The longest payload; a link that sends a longer one is closed.
 pub(crate) const MAX_PAYLOAD: usize = 64 * 1024 * 1024;

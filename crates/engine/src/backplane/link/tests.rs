@@ -102,7 +102,7 @@ fn numbered(number: u32) -> (Channel, Bytes) {
     };
     let mut payload = number.to_be_bytes().to_vec();
     payload.resize(4 + size, number.to_le_bytes()[0]);
-    let channel = if number % 3 == 0 { Channel::Control } else { Channel::Messages };
+    let channel = if number.is_multiple_of(3) { Channel::Control } else { Channel::Messages };
     (channel, payload.into())
 }
 
