@@ -215,7 +215,7 @@ async fn a_room_stays_whole_while_members_come_and_go_in_any_order() {
         client.close().await;
         server.closed(handle).await;
         let text = format!("after {round}");
-        server.with(|engine| engine.publisher().push("/room", &text.as_str()));
+        server.with(|engine| engine.publisher().push("/room", &text.as_str(), Vec::new()));
         for (handle, client) in &mut members {
             assert_eq!(received(&server, *handle, client).await, [text.as_str()]);
         }
@@ -238,7 +238,7 @@ async fn every_spelling_of_a_path_is_the_same_room() {
     let path = engine::path::canonical("/u/josé").expect("a path");
     server.with(|engine| {
         assert_eq!(engine.topics().get(&path).expect("a topic").count(), 3);
-        engine.publisher().push(&path, &"hola");
+        engine.publisher().push(&path, &"hola", Vec::new());
         engine.publisher().push("/u/jose", &"nobody", Vec::new());
     });
     for client in &mut clients {
@@ -357,7 +357,7 @@ async fn messages_of_every_size_broadcast_in_one_batch_keep_their_order() {
                     0 => {
                         handles.iter().for_each(|one| engine.publisher().send(*one, &text.as_str()))
                     }
-                    _ => engine.publisher().push("/room", &text.as_str()),
+                    _ => engine.publisher().push("/room", &text.as_str(), Vec::new()),
                 }
             }
         });
