@@ -1,9 +1,10 @@
 //! What every link promises, over real servers.
 
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -477,4 +478,56 @@ fn write_certificate(certificate: &Path, key: &Path) {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     std::fs::write(certificate, made.cert.pem()).unwrap();
     std::fs::write(key, made.signing_key.serialize_pem()).unwrap();
+}
+
+/// Passes connections on to a port and can cut them.
+struct Proxy {
+    port: u16,
+    taken: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+impl Proxy {
+    fn to(target: u16) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let taken = Arc::new(Mutex::new(Vec::new()));
+        let all = Arc::clone(&taken);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (Ok(near), Ok(far)) = (stream, TcpStream::connect(("127.0.0.1", target)))
+                else {
+                    return;
+                };
+                all.lock().unwrap().push(near.try_clone().unwrap());
+                for (mut from, mut to) in [(near.try_clone(), far.try_clone()), (Ok(far), Ok(near))]
+                    .map(|(from, to)| (from.unwrap(), to.unwrap()))
+                {
+                    std::thread::spawn(move || {
+                        let _ = std::io::copy(&mut from, &mut to);
+                        let _ = to.shutdown(Shutdown::Both);
+                    });
+                }
+            }
+        });
+        Self { port, taken }
+    }
+
+    /// Ends all connections; says how many there were so far.
+    fn cut(&self) -> usize {
+        let taken = self.taken.lock().unwrap();
+        taken.iter().for_each(|stream| drop(stream.shutdown(Shutdown::Both)));
+        taken.len()
+    }
+}
+
+#[tokio::test]
+async fn a_cut_connection_to_nats_ends_the_link_and_is_not_made_again() {
+    let server = TestServer::nats(&[]);
+    let proxy = Proxy::to(server.port());
+    let bus = Bus::nats(&format!("nats://127.0.0.1:{}", proxy.port)).unwrap();
+    let (mut sender, mut receiver) = link(&bus).await;
+    assert_eq!(proxy.cut(), 1);
+    assert_eq!(end_of(&mut receiver).await, socket::CLOSED);
+    assert_eq!(end_of_sending(&mut sender).await, socket::CLOSED);
+    assert_eq!(proxy.cut(), 1);
 }
