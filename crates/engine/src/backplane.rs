@@ -7,10 +7,12 @@
 
 mod complaint;
 mod control;
+mod counting;
 mod envelope;
 mod link;
 mod nats;
 mod node;
+mod peer;
 mod publishes;
 mod redis;
 mod relay;
@@ -54,7 +56,7 @@ impl Backplane {
 
     /// The sending side, for the thread that runs the handlers.
     pub(crate) fn publishes(&self) -> Publishes {
-        Publishes::new(Arc::clone(&self.orders), Arc::clone(&self.status))
+        Publishes::new(Arc::clone(&self.orders))
     }
 
     /// Starts the thread, which connects and goes on connecting until it is told to end.

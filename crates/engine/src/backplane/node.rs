@@ -12,10 +12,12 @@ use bytes::Bytes;
 
 use super::complaint::Complaint;
 use super::control::{Body, Control, MAX_WRAPPING};
+use super::counting::Counts;
 use super::envelope::{self, Delivery, Inbound, MAX_FIELDS, Outbound, Place};
 use super::link::Channel;
+use super::peer::{ASK_AFTER, ASK_AGAIN, ASKS_AT_MOST, Asking, Peer};
 use super::replay::Replay;
-use super::sequence::{Missing, Sequence, Taken};
+use super::sequence::{Missing, Taken};
 use super::status::{Status, count};
 use crate::event::LogLevel;
 
@@ -23,21 +25,10 @@ use crate::event::LogLevel;
 pub(crate) const PATIENCE: u32 = 3;
 /// Origins that are kept in order at a time; envelopes of any more are delivered as they come.
 const MAX_PEERS: usize = 1_024;
-/// Envelopes may be a little late on another way: a gap is asked about after this and up to twice
-/// as long, so that not everyone asks at once.
-const ASK_AFTER: Duration = Duration::from_millis(20);
-/// An unanswered question is put again after this.
-const ASK_AGAIN: Duration = Duration::from_millis(300);
-/// After so many questions in vain what is missing is lost.
-const ASKS_AT_MOST: u32 = 10;
 /// Envelopes of one answer, in bytes; the next question brings the next ones.
 const ANSWER_BYTES: usize = 1024 * 1024;
 /// Control messages that wait, in bytes; while there are more, questions are not answered.
 const MAX_CONTROL_BYTES: usize = 8 * 1024 * 1024;
-/// Counts of connections that may be under way.
-const MAX_COUNTS: usize = 1_024;
-/// How long the others have to say their counts.
-const COUNT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// This process, as its node acts on it.
 pub(crate) trait Here {
@@ -62,29 +53,6 @@ pub(crate) struct Limits {
     pub(crate) max_envelope: usize,
 }
 
-/// An origin whose envelopes have numbers.
-struct Peer {
-    epoch: u64,
-    heard: Instant,
-    sequence: Sequence<Delivery>,
-    asking: Option<Asking>,
-    has_left: bool,
-}
-
-/// What is missing has been noticed.
-struct Asking {
-    due: Instant,
-    asked: u32,
-    /// The last number of the answer that is coming in.
-    answered_until: u64,
-}
-
-struct Counting {
-    sum: u64,
-    waiting: HashSet<String>,
-    deadline: Instant,
-}
-
 pub(crate) struct Node {
     status: Arc<Status>,
     epoch: u64,
@@ -96,7 +64,7 @@ pub(crate) struct Node {
     held_bytes: usize,
     control: VecDeque<Bytes>,
     control_bytes: usize,
-    counts: HashMap<u64, Counting>,
+    counts: Counts,
     is_connected: bool,
     /// What the bus takes; not known before the first link.
     max_payload: usize,
@@ -120,7 +88,7 @@ impl Node {
             held_bytes: 0,
             control: VecDeque::new(),
             control_bytes: 0,
-            counts: HashMap::new(),
+            counts: Counts::default(),
             is_connected: false,
             max_payload: usize::MAX,
             next_beat: now,
@@ -155,14 +123,22 @@ impl Node {
     }
 
     fn refuse(&mut self, bytes: usize, most: usize) {
-        count(&self.status.counters.dropped, 1);
-        self.dropped.add(1, format!("an envelope of {bytes} bytes is larger than {most}"));
+        self.count_dropped(1, format!("an envelope of {bytes} bytes is larger than {most}"));
+    }
+
+    /// So many publishes never came here: they were more than there was time for.
+    pub(crate) fn miss(&mut self, publishes: u64) {
+        self.count_dropped(publishes, "too many waited for the backplane's thread".into());
     }
 
     fn drop_unsent(&mut self, dropped: u64, variable: &str) {
+        self.count_dropped(dropped, format!("{variable} keeps no more while there is no link"));
+    }
+
+    fn count_dropped(&mut self, dropped: u64, reason: String) {
         if dropped > 0 {
             count(&self.status.counters.dropped, dropped);
-            self.dropped.add(dropped, format!("{variable} keeps no more while there is no link"));
+            self.dropped.add(dropped, reason);
         }
     }
 
@@ -390,9 +366,7 @@ impl Node {
                 if let Some(peer) = self.peers.get_mut(&source) {
                     peer.has_left = true;
                 }
-                for counting in self.counts.values_mut() {
-                    counting.waiting.remove(&source);
-                }
+                self.counts.leave(&source);
                 self.end_counts(now, here);
             }
             Body::Ask { to, from, until } if is_for_me(&to) => {
@@ -415,11 +389,7 @@ impl Node {
                 self.say(Body::Counted { to, id, count: here.count(&path) });
             }
             Body::Counted { to, id, count } if is_for_me(&to) => {
-                if let Some(counting) = self.counts.get_mut(&id)
-                    && counting.waiting.remove(&source)
-                {
-                    counting.sum = counting.sum.saturating_add(count);
-                }
+                self.counts.add(id, &source, count);
                 self.end_counts(now, here);
             }
             // For another node.
@@ -489,23 +459,16 @@ impl Node {
     pub(crate) fn count(&mut self, now: Instant, id: u64, path: String, here: &mut impl Here) {
         let sum = here.count(&path);
         let waiting = self.live(now);
-        if !self.is_connected || waiting.is_empty() || self.counts.len() >= MAX_COUNTS {
+        if !self.is_connected || waiting.is_empty() || !self.counts.has_room() {
             here.counted(id, sum);
             return;
         }
-        self.counts.insert(id, Counting { sum, waiting, deadline: now + COUNT_TIMEOUT });
+        self.counts.begin(now, id, sum, waiting);
         self.say(Body::Count { id, path });
     }
 
-    /// Ends the counts that everyone has answered or that took too long.
     fn end_counts(&mut self, now: Instant, here: &mut impl Here) {
-        self.counts.retain(|id, counting| {
-            let goes_on = !counting.waiting.is_empty() && now < counting.deadline;
-            if !goes_on {
-                here.counted(*id, counting.sum);
-            }
-            goes_on
-        });
+        self.counts.end(now, |id, sum| here.counted(id, sum));
     }
 
     /// The nodes that were heard lately.
@@ -586,9 +549,8 @@ impl Node {
     pub(crate) fn pause(&self, now: Instant) -> Duration {
         let peers = self.is_connected.then(|| self.peers.values()).into_iter().flatten();
         let asks = peers.filter_map(|peer| Some(peer.asking.as_ref()?.due));
-        let counts = self.counts.values().map(|counting| counting.deadline);
         let beat = self.is_connected.then_some(self.next_beat);
-        asks.chain(counts)
+        asks.chain(self.counts.due())
             .chain(beat)
             .map(|due| due.saturating_duration_since(now))
             .min()
@@ -602,40 +564,6 @@ struct Answered {
     first: u64,
     last: u64,
     head: u64,
-}
-
-impl Peer {
-    fn new(now: Instant, epoch: u64) -> Self {
-        Self { epoch, heard: now, sequence: Sequence::new(), asking: None, has_left: false }
-    }
-
-    /// Begins to ask when something is missing, asks on when an answer is complete and something
-    /// still is, and ends when nothing is.
-    fn look_after_gap(&mut self, now: Instant) {
-        if self.sequence.missing().is_none() {
-            self.asking = None;
-            return;
-        }
-        let next = self.sequence.next().unwrap_or(0);
-        match &mut self.asking {
-            None => self.asking = Some(Asking::new(now)),
-            Some(asking) if asking.answered_until > 0 && next > asking.answered_until => {
-                asking.answered_until = 0;
-                asking.due = now;
-            }
-            Some(_) => {}
-        }
-    }
-}
-
-impl Asking {
-    fn new(now: Instant) -> Self {
-        Self {
-            due: now + ASK_AFTER.mul_f64(rand::random_range(1.0..2.0)),
-            asked: 0,
-            answered_until: 0,
-        }
-    }
 }
 
 #[cfg(test)]

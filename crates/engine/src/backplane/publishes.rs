@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio::sync::Notify;
 
-use super::status::{Status, count};
+use super::status::count;
 use crate::message::Kind;
 use crate::outgoing::Source;
 
@@ -53,6 +53,8 @@ pub(crate) enum Order {
 pub(crate) struct Orders {
     waiting: Mutex<VecDeque<Order>>,
     bytes: AtomicU64,
+    /// Publishes that found no room.
+    refused: AtomicU64,
     bell: Notify,
 }
 
@@ -60,6 +62,11 @@ impl Orders {
     pub(crate) fn push(&self, order: Order) {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push_back(order);
         self.bell.notify_one();
+    }
+
+    /// How many publishes have found no room since the last time.
+    pub(crate) fn take_refused(&self) -> u64 {
+        self.refused.swap(0, Ordering::Relaxed)
     }
 
     /// Waits until there is something and takes all of it.
@@ -79,14 +86,13 @@ impl Orders {
 /// The handlers' thread's side: gathers the publishes of one commit.
 pub(crate) struct Publishes {
     orders: Arc<Orders>,
-    status: Arc<Status>,
     gathered: Vec<Publish>,
     arena: BytesMut,
 }
 
 impl Publishes {
-    pub(crate) fn new(orders: Arc<Orders>, status: Arc<Status>) -> Self {
-        Self { orders, status, gathered: Vec::new(), arena: BytesMut::new() }
+    pub(crate) fn new(orders: Arc<Orders>) -> Self {
+        Self { orders, gathered: Vec::new(), arena: BytesMut::new() }
     }
 
     /// Copies a message to be published, and lends the copy: reading a message from JavaScript once
@@ -121,7 +127,7 @@ impl Publishes {
         let arena = self.arena.split().freeze();
         let waiting = self.orders.bytes.fetch_add(arena.len() as u64, Ordering::Relaxed);
         if waiting > MAX_WAITING_BYTES {
-            count(&self.status.counters.dropped, publishes.len() as u64);
+            count(&self.orders.refused, publishes.len() as u64);
             return;
         }
         self.orders.push(Order::Publish(PublishBatch { publishes, arena }));
@@ -145,5 +151,25 @@ impl Source for Copied<'_> {
 
     fn append(&self, out: &mut BytesMut) {
         out.put_slice(self.bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_takes_is_bounded_and_the_rest_is_counted() {
+        let orders = Arc::new(Orders::default());
+        let mut publishes = Publishes::new(Arc::clone(&orders));
+        let message = vec![0; 1024 * 1024];
+        for _ in 0..80 {
+            publishes.add("/p".into(), &&message[..], None, Vec::new());
+            publishes.commit();
+        }
+        let waiting = orders.waiting.lock().unwrap().len();
+        assert!((64..70).contains(&waiting), "{waiting}");
+        assert_eq!(waiting as u64 + orders.take_refused(), 80);
+        assert_eq!(orders.take_refused(), 0, "said once");
     }
 }

@@ -133,7 +133,9 @@ impl Core {
     /// Does what the handlers' thread says, until it says to end.
     async fn obey(&self) {
         loop {
-            for order in self.orders.take().await {
+            let orders = self.orders.take().await;
+            self.node.borrow_mut().miss(self.orders.take_refused());
+            for order in orders {
                 match order {
                     Order::Publish(batch) => self.publish(&batch),
                     Order::Count { id, path } => {

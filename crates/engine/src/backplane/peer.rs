@@ -1,0 +1,65 @@
+//! A peer: another node whose envelopes have numbers, and what it is asked for.
+
+use std::time::{Duration, Instant};
+
+use super::envelope::Delivery;
+use super::sequence::Sequence;
+
+/// Envelopes may be a little late on another way: a gap is asked about after this and up to twice
+/// as long, so that not everyone asks at once.
+pub(super) const ASK_AFTER: Duration = Duration::from_millis(20);
+/// An unanswered question is put again after this.
+pub(super) const ASK_AGAIN: Duration = Duration::from_millis(300);
+/// After so many questions in vain what is missing is lost.
+pub(super) const ASKS_AT_MOST: u32 = 10;
+
+/// An origin whose envelopes have numbers.
+pub(super) struct Peer {
+    pub(super) epoch: u64,
+    pub(super) heard: Instant,
+    pub(super) sequence: Sequence<Delivery>,
+    pub(super) asking: Option<Asking>,
+    pub(super) has_left: bool,
+}
+
+/// What is missing has been noticed.
+pub(super) struct Asking {
+    pub(super) due: Instant,
+    pub(super) asked: u32,
+    /// The last number of the answer that is coming in.
+    pub(super) answered_until: u64,
+}
+
+impl Peer {
+    pub(super) fn new(now: Instant, epoch: u64) -> Self {
+        Self { epoch, heard: now, sequence: Sequence::new(), asking: None, has_left: false }
+    }
+
+    /// Begins to ask when something is missing, asks on when an answer is complete and something
+    /// still is, and ends when nothing is.
+    pub(super) fn look_after_gap(&mut self, now: Instant) {
+        if self.sequence.missing().is_none() {
+            self.asking = None;
+            return;
+        }
+        let next = self.sequence.next().unwrap_or(0);
+        match &mut self.asking {
+            None => self.asking = Some(Asking::new(now)),
+            Some(asking) if asking.answered_until > 0 && next > asking.answered_until => {
+                asking.answered_until = 0;
+                asking.due = now;
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+impl Asking {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            due: now + ASK_AFTER.mul_f64(rand::random_range(1.0..2.0)),
+            asked: 0,
+            answered_until: 0,
+        }
+    }
+}
