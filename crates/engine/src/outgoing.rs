@@ -1,6 +1,6 @@
 //! Outgoing commands: what one thread has for the shards and has not committed yet.
 //!
-//! Nothing reaches a shard before [`Outgoing::commit`], so that one wake carries a whole batch.
+//! Nothing reaches a shard before `Outgoing::commit`, so that one wake carries a whole batch.
 //! Frames are encoded here, once, into the arena of the batch; what goes to the same place in a row
 //! becomes one command over one range of bytes, and so one write.
 
