@@ -108,7 +108,7 @@ class Backplane extends EventEmitter {
    * @private
    */
   started() {
-    const seen = this.#engine.backplane?.() ?? null;
+    const seen = this.#engine.backplane();
     if (seen === null) return;
     this.#kind = PUBLIC_KINDS[seen.kind] ?? seen.kind;
     this.#src = seen.src;
