@@ -199,8 +199,12 @@ describe('#close', () => {
   });
 
   test('takes a code and a reason, and checks them at once', async () => {
-    const { server, connect: join } = await serve((router) => router.websocket('/ws', () => {}));
+    const { server, connect: join } = await serve((router) => {
+      router.websocket('/ws', (connection, event) => event === 'open' && connection.send('hello'));
+    });
     const peer = await join('/ws');
+    // One that is still being opened is turned away with the server's own words.
+    await peer.next();
     expect(() => server.close({ code: 1005 })).toThrow(RangeError);
     expect(() => server.close({ status: 1 })).toThrow('server.close has no option "status"; accepted are code, reason.');
     expect(() => server.close('now')).toThrow(TypeError);
