@@ -48,6 +48,8 @@ pub(crate) struct Context<Connection> {
     pub(crate) shard: usize,
     /// For its tasks to watch.
     pub(crate) stage: watch::Sender<Stage>,
+    /// The close code and reason of a shutdown, for a connection that is opening meanwhile.
+    pub(crate) farewell: OnceCell<(u16, Box<str>)>,
     pub(crate) queue: Arc<EventQueue>,
     batch: RefCell<EventBatch>,
     first: Cell<Option<Instant>>,
@@ -67,6 +69,7 @@ impl<Connection> Context<Connection> {
         Self {
             shard,
             stage: watch::Sender::new(Stage::Serving),
+            farewell: OnceCell::new(),
             shared,
             queue,
             batch: RefCell::default(),

@@ -16,13 +16,13 @@ use crate::context::Context;
 use crate::event::{Event, Head, LogLevel, Opened};
 use crate::hub::Hub;
 use crate::outbox::Gauge;
+use crate::path;
 use crate::response::{Body, TEXT, full, insert};
 use crate::router::{Params, WebSocketRoute};
 use crate::routes::Routes;
 use crate::shared::Load;
 use crate::socket::Socket;
 use crate::upgrade::{self, Rejection};
-use crate::{close, path};
 
 /// Opens the connections of one shard.
 pub(crate) struct Opener {
@@ -112,8 +112,8 @@ impl Opener {
             let stream = parts.io.into_inner();
             if let Some(connection) = opener.open(opening, stream, &parts.read_buf, load) {
                 reserved.keep();
-                if opener.context.is_draining() {
-                    connection.close(close::GOING_AWAY, "the server is shutting down");
+                if let Some((code, reason)) = opener.context.farewell.get() {
+                    connection.close(*code, reason);
                 }
                 connection.run().await;
             }

@@ -352,6 +352,7 @@ impl Shard {
         }
         let timeout = self.context.config().shutdown_timeout;
         self.deadline.set(Some(Instant::now() + timeout));
+        let _ = self.context.farewell.set((code, reason.into()));
         self.context.stage.send_replace(Stage::Draining);
         let connections: Vec<_> = self.hub.borrow().connections().map(Rc::clone).collect();
         for connection in connections {

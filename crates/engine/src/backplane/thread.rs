@@ -171,7 +171,8 @@ impl Core {
     }
 
     async fn finish(&self) {
-        if self.status.state() != State::Connected {
+        // What waits for the first link, or for one that is just being made again, is worth a moment.
+        if self.status.state() != State::Connected && !self.node.borrow().has_outgoing() {
             return;
         }
         self.sent().await;
