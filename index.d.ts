@@ -72,6 +72,16 @@ export interface WebSocketRouteOptions<Binary extends boolean = boolean> {
    */
   binary?: Binary;
   /**
+   * Compress messages for peers that can inflate them (permessage-deflate, RFC 7692). Default
+   * {@link Tina4Config.wsCompression}. Never for secrets beside text that a stranger chooses: the length tells of both.
+   */
+  compress?: boolean;
+  /**
+   * The subprotocols this route speaks, such as `["chat.v1"]`. The first that a peer offers and that is among them is agreed
+   * and is {@link WebSocketConnection.protocol}; a connection opens without one all the same. Default: none.
+   */
+  protocols?: readonly string[];
+  /**
    * Start the events of a connection in order without waiting for the promise of the one before. Default `false`: one event
    * at a time for each connection. Switch it on for handlers that await a reply on the same socket.
    */
@@ -127,6 +137,11 @@ export interface WebSocketConnection<Path extends string = string, Params = Rout
   readonly cookies: StringMap;
   /** The peer's address. `X-Forwarded-For` counts only from {@link Tina4Config.trustedProxies}. */
   readonly ip: string;
+  /**
+   * The subprotocol that was agreed, one of the route's {@link WebSocketRouteOptions.protocols}; `""` for none. It is `"bearer"`
+   * for a peer that offers that word before a token of its own.
+   */
+  readonly protocol: string;
   /**
    * Bytes queued for this connection and not yet written. Above {@link Tina4Config.wsMaxBacklog} the connection is closed
    * with code 1013; await {@link drained} before that.
@@ -383,7 +398,7 @@ export interface RouterMethods {
   /**
    * Registers a WebSocket route.
    *
-   * @throws {TypeError} if the path is no valid pattern, the handler no function, or an option unknown or no boolean
+   * @throws {TypeError} if the path is no valid pattern, the handler no function, or an option unknown or of another type
    * @example
    * Router.websocket("/ws/chat/{room}", (connection, event, data) => {
    *   if (event === "message") connection.broadcast(`${connection.params.room}: ${data}`);
@@ -537,6 +552,12 @@ export interface Tina4Config {
    * 1048576 (1 MiB).
    */
   wsMaxMessageSize?: number;
+  /**
+   * Compress messages for peers that can inflate them; a route may say otherwise. `TINA4_WS_COMPRESSION`; default false.
+   */
+  wsCompression?: boolean;
+  /** Bytes of a message below which it is sent as it is, 1 to 1 GiB. `TINA4_WS_COMPRESSION_THRESHOLD`; default 1024 (1 KiB). */
+  wsCompressionThreshold?: number;
   /**
    * Bytes that may wait unsent for one connection, 1 to 1 GiB; more closes it with 1013. One message of any size fits an empty
    * queue. `TINA4_WS_MAX_BACKLOG`; default 1048576 (1 MiB).

@@ -21,10 +21,10 @@ export declare class Engine {
   /** What was dropped, refused and is held. */
   statistics(): Statistics | null
   /**
-   * Adds or replaces a route: `method` is a verb, "ANY" or "WEBSOCKET". Returns the id that was
-   * replaced.
+   * Adds or replaces a route: `method` is a verb, "ANY" or, with `options`, "WEBSOCKET". Returns
+   * the id that was replaced.
    */
-  route(method: string, pattern: string, id: number, binary: boolean): number | null
+  route(method: string, pattern: string, id: number, options?: WebSocketOptions | undefined | null): number | null
   /**
    * Starts the shards, on an inherited listener if `fd` names one. The error's `code` is the
    * system's.
@@ -216,4 +216,14 @@ export interface Statistics {
   buffered: number
   /** Paths that have connections. */
   topics: number
+}
+
+/** How a WebSocket route treats its connections. */
+export interface WebSocketOptions {
+  /** Whether binary messages are handed over as they are. */
+  binary: boolean
+  /** Whether messages are compressed; as configured if it is not said. */
+  compress?: boolean
+  /** The subprotocols it speaks. */
+  protocols: Array<string>
 }

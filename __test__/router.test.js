@@ -42,10 +42,13 @@ describe('registering', () => {
   test('refuses unknown options by name, and values that are not true or false', () => {
     const router = new Router();
     expect(() => router.websocket('/ws', nothing, { secured: true })).toThrow(
-      'Router.websocket has no option "secured"; accepted are binary, concurrent.',
+      'Router.websocket has no option "secured"; accepted are binary, compress, concurrent, protocols.',
     );
     expect(() => router.websocket('/ws', nothing, { binary: 1 })).toThrow('the option binary is true or false, not 1.');
     expect(() => router.websocket('/ws', nothing, 'binary')).toThrow(TypeError);
+    for (const protocols of ['chat', [1], [''], ['chat v1'], ['a', 'a'], {}]) {
+      expect(() => router.websocket('/ws', nothing, { protocols })).toThrow('the option protocols is a list of different names');
+    }
     expect(() => router.websocket('/ws', nothing, null)).toThrow(TypeError);
     expect(router.getRoutes()).toEqual([]);
   });

@@ -19,7 +19,7 @@ class WebSocketConnection {
 
   /**
    * @param {import('./link.js').Link} link
-   * @param {[string, string, string, unknown[], string]} parts Of the open event: id, path, ip, params, query
+   * @param {[string, string, string, unknown[], string, string]} parts Of the open event: id, path, ip, params, query, protocol
    * @private
    */
   constructor(link, parts) {
@@ -29,6 +29,8 @@ class WebSocketConnection {
     this.path = parts[1];
     /** @type {string} The peer's address; `X-Forwarded-For` counts only from trusted proxies */
     this.ip = parts[2];
+    /** @type {string} The subprotocol that was agreed, one of the route's `protocols`; `""` for none */
+    this.protocol = parts[5];
     this.#link = link;
     this.#flatParams = parts[3];
     this.#rawQuery = parts[4];

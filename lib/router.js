@@ -4,7 +4,9 @@ const { describe, isRecord, messageBytes, onlyKeys } = require('./check.js');
 const native = require('./native.js');
 
 const WEBSOCKET = 'WEBSOCKET';
-const WEBSOCKET_OPTIONS = ['binary', 'concurrent'];
+const WEBSOCKET_OPTIONS = ['binary', 'compress', 'concurrent', 'protocols'];
+/** What a subprotocol's name is made of: a token of RFC 9110 section 5.6.2. */
+const TOKEN = /^[A-Za-z0-9!#$%&'*+.^_`|~-]+$/;
 /** No other server has a message already. */
 const NOBODY = [];
 
@@ -16,8 +18,16 @@ const NOBODY = [];
  * @property {string} method `"GET"` …, `"ANY"` or `"WEBSOCKET"`
  * @property {string} path The pattern as registered
  * @property {Function} handler
- * @property {boolean} binary
  * @property {boolean} concurrent
+ * @property {WebSocketOptions} [options] Of a WebSocket route: what the addon needs to know
+ * @private
+ */
+
+/**
+ * @typedef {object} WebSocketOptions
+ * @property {boolean} binary
+ * @property {boolean} [compress]
+ * @property {string[]} protocols
  * @private
  */
 
@@ -57,9 +67,13 @@ class Router {
    * @param {object} [options]
    * @param {boolean} [options.binary=false] Hand binary messages over as `Buffer`. Otherwise one that is valid UTF-8 arrives
    *   as a string, and one that is not closes the connection with 1003
+   * @param {boolean} [options.compress] Compress messages for peers that can inflate them (permessage-deflate); the server's
+   *   `wsCompression` if it is not said
+   * @param {string[]} [options.protocols=[]] The subprotocols it speaks: the first of a peer's that is among them is agreed, and
+   *   is `connection.protocol`. Without one the connection opens all the same
    * @param {boolean} [options.concurrent=false] Start the events of a connection in order without waiting for promises
    * @returns {void}
-   * @throws {TypeError} if the path is no valid pattern, the handler is no function or an option is unknown or no boolean
+   * @throws {TypeError} if the path is no valid pattern, the handler is no function or an option is unknown or of another type
    */
   websocket(path, handler, options) {
     const caller = 'Router.websocket';
@@ -70,11 +84,16 @@ class Router {
     }
     onlyKeys(options, WEBSOCKET_OPTIONS, caller);
     for (const name of WEBSOCKET_OPTIONS) {
-      if (options[name] !== undefined && typeof options[name] !== 'boolean') {
+      if (name !== 'protocols' && options[name] !== undefined && typeof options[name] !== 'boolean') {
         throw new TypeError(`${caller}: the option ${name} is true or false, not ${describe(options[name])}.`);
       }
     }
-    this.#register(WEBSOCKET, path, handler, options.binary === true, options.concurrent === true);
+    const { binary, compress, concurrent, protocols } = options;
+    this.#register(WEBSOCKET, path, handler, concurrent === true, {
+      binary: binary === true,
+      compress,
+      protocols: checkProtocols(caller, protocols),
+    });
   }
 
   /**
@@ -173,7 +192,7 @@ class Router {
    * @private
    */
   attach(host) {
-    for (const route of this.#routes) host.engine.route(route.method, route.path, route.id, route.binary);
+    for (const route of this.#routes) host.engine.route(route.method, route.path, route.id, route.options);
     this.#hosts.add(host);
   }
 
@@ -210,19 +229,19 @@ class Router {
     if (more.some((argument) => argument !== undefined)) {
       throw new TypeError(`${caller} takes a path and one handler; middleware and other arguments are not supported.`);
     }
-    this.#register(name.toUpperCase(), path, handler, false, false);
+    this.#register(name.toUpperCase(), path, handler, false);
   }
 
-  #register(method, path, handler, binary, concurrent) {
+  #register(method, path, handler, concurrent, options) {
     const key = `${method} ${shape(path)}`;
     let id = this.#ids.get(key);
     if (id === undefined) {
       id = this.#routes.length;
       this.#ids.set(key, id);
     }
-    const route = { id, method, path, handler, binary, concurrent };
+    const route = { id, method, path, handler, concurrent, options };
     this.#routes[id] = route;
-    for (const { engine } of this.#hosts) engine.route(method, path, id, binary);
+    for (const { engine } of this.#hosts) engine.route(method, path, id, options);
   }
 
   /** {@link Router#websocket} of the default router. */
@@ -268,6 +287,23 @@ function checkRoute(caller, path, handler) {
   if (typeof handler !== 'function') {
     throw new TypeError(`${caller}(${JSON.stringify(path)}) takes a function as handler, not ${describe(handler)}.`);
   }
+}
+
+/**
+ * @param {string} caller Named in the error
+ * @param {unknown} protocols
+ * @returns {string[]} A copy
+ * @throws {TypeError} if it is no list of different tokens
+ * @private
+ */
+function checkProtocols(caller, protocols) {
+  if (protocols === undefined) return [];
+  const isList = Array.isArray(protocols) && protocols.every((one) => typeof one === 'string' && TOKEN.test(one));
+  if (!isList || new Set(protocols).size !== protocols.length) {
+    const found = Array.isArray(protocols) ? JSON.stringify(protocols) : describe(protocols);
+    throw new TypeError(`${caller}: the option protocols is a list of different names such as ["chat.v1"], not ${found}.`);
+  }
+  return [...protocols];
 }
 
 /**

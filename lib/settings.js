@@ -8,6 +8,8 @@ const VARIABLES = {
   host: 'TINA4_HOST',
   ioThreads: 'TINA4_IO_THREADS',
   wsMaxMessageSize: 'TINA4_WS_MAX_MESSAGE_SIZE',
+  wsCompression: 'TINA4_WS_COMPRESSION',
+  wsCompressionThreshold: 'TINA4_WS_COMPRESSION_THRESHOLD',
   wsMaxBacklog: 'TINA4_WS_MAX_BACKLOG',
   maxBuffered: 'TINA4_MAX_BUFFERED',
   wsCloseGrace: 'TINA4_WS_CLOSE_GRACE',

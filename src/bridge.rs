@@ -159,6 +159,7 @@ impl Writer {
             self.utf8(opened.ip.to_string().as_bytes())?,
             self.params(&opened.params)?,
             self.utf8(opened.query.as_bytes())?,
+            self.utf8(opened.protocol.as_bytes())?,
         ])
     }
 

@@ -106,6 +106,18 @@ pub struct NativeConfig {
     pub ws_allowed_origins: Vec<String>,
 }
 
+/// How a WebSocket route treats its connections.
+#[napi(object)]
+#[derive(Default)]
+pub struct WebSocketOptions {
+    /// Whether binary messages are handed over as they are.
+    pub binary: bool,
+    /// Whether messages are compressed; as configured if it is not said.
+    pub compress: Option<bool>,
+    /// The subprotocols it speaks.
+    pub protocols: Vec<String>,
+}
+
 /// Where an engine listens.
 #[napi(object)]
 pub struct Address {
@@ -272,8 +284,8 @@ impl Engine {
         })
     }
 
-    /// Adds or replaces a route: `method` is a verb, "ANY" or "WEBSOCKET". Returns the id that was
-    /// replaced.
+    /// Adds or replaces a route: `method` is a verb, "ANY" or, with `options`, "WEBSOCKET". Returns
+    /// the id that was replaced.
     #[napi]
     pub fn route(
         &self,
@@ -281,7 +293,7 @@ impl Engine {
         method: String,
         pattern: String,
         id: u32,
-        binary: bool,
+        options: Option<WebSocketOptions>,
     ) -> napi::Result<Option<u32>> {
         let parsed = match Pattern::parse(&pattern) {
             Ok(parsed) => parsed,
@@ -291,7 +303,9 @@ impl Engine {
             }
         };
         if method == "WEBSOCKET" {
-            let route = WebSocketRoute { id, binary };
+            let WebSocketOptions { binary, compress, protocols } = options.unwrap_or_default();
+            let protocols = protocols.into_iter().map(String::into_boxed_str).collect();
+            let route = WebSocketRoute { id, binary, compress, protocols };
             return Ok(self
                 .with(|bridge| bridge.engine.routes().update(|r| r.insert_websocket(parsed, route)))
                 .flatten());

@@ -18,6 +18,8 @@ const everySetting: Required<Tina4Config> = {
   trustedProxies: ["10.0.0.1"],
   secret: "s3cret",
   wsMaxMessageSize: 65536,
+  wsCompression: true,
+  wsCompressionThreshold: 2048,
   wsMaxBacklog: 65536,
   wsMaxConnections: 1000,
   wsPingInterval: 0.5,

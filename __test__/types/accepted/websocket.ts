@@ -21,6 +21,7 @@ Router.websocket("/ws/pit/{car}", (connection, event, data) => {
   same<typeof connection.id, string>();
   same<typeof connection.path, string>();
   same<typeof connection.ip, string>();
+  same<typeof connection.protocol, string>();
   same<typeof connection.query.lap, string | undefined>();
   same<typeof connection.headers.origin, string | undefined>();
   same<typeof connection.headers["user-agent"], string | undefined>();
@@ -54,6 +55,8 @@ Router.websocket("/ws/radio", (_connection, _event, data) => {
 Router.websocket("/ws/radio", (_connection, _event, data) => same<typeof data, string>(), { binary: false });
 Router.websocket("/ws/radio", (_connection, _event, data) => same<typeof data, string>(), { concurrent: true });
 Router.websocket("/ws/radio", (_connection, _event, data) => same<typeof data, string>(), {});
+Router.websocket("/ws/radio", () => {}, { compress: true, protocols: ["radio.v1"] });
+Router.websocket("/ws/radio", () => {}, { protocols: ["radio.v1"] as const });
 declare const perhaps: boolean;
 Router.websocket("/ws/radio", (_connection, _event, data) => {
   if (typeof data !== "string") same<typeof data.byteLength, number>();

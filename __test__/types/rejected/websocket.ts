@@ -38,6 +38,8 @@ Router.websocket("/ws/b/{id:int}/{name}", (connection, event, data) => {
 
 Router.websocket("/ws/c", (_connection, _event, data) => data.trim(), { binary: true }); // TS2339
 Router.websocket("/ws/c", (_connection, _event, data: string) => data.trim(), { binary: true }); // TS2345
+Router.websocket("/ws/c", () => {}, { protocols: "chat" }); // TS2322
+Router.websocket("/ws/c", () => {}, { compress: "yes" }); // TS2322
 
 const other: WebSocketRouteHandler<"/ws/d/{colour}"> = () => {};
 Router.websocket("/ws/d/{size}", other); // TS2345

@@ -7,14 +7,15 @@
 use std::ops::ControlFlow;
 
 use crate::close;
+use crate::deflate::{InflateError, Inflater};
 use crate::message::{
-    OPCODE_BINARY, OPCODE_CLOSE, OPCODE_CONTINUATION, OPCODE_PING, OPCODE_PONG, OPCODE_TEXT,
+    OPCODE_BINARY, OPCODE_CLOSE, OPCODE_CONTINUATION, OPCODE_PING, OPCODE_PONG, OPCODE_TEXT, RSV1,
 };
 
 /// What the decoder refuses to exceed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// Bytes of one message, all fragments together; more is close 1009.
+    /// Bytes of one message, all fragments together and inflated; more is close 1009.
     pub(crate) max_message: usize,
     /// Fragments of one message; more is close 1008. Without it empty fragments cost CPU forever.
     pub(crate) max_fragments: usize,
@@ -23,9 +24,9 @@ pub(crate) struct Limits {
 /// One thing the peer said.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Item<'a> {
-    /// A text message, checked to be UTF-8.
+    /// A text message, inflated and checked to be UTF-8.
     Text(Data<'a>),
-    /// A binary message.
+    /// A binary message, inflated.
     Binary(Data<'a>),
     /// A ping, to be answered with the same payload.
     Ping(&'a [u8]),
@@ -35,7 +36,7 @@ pub(crate) enum Item<'a> {
     Close { code: u16, reason: &'a str },
 }
 
-/// A message's bytes: in the read buffer, or assembled from several reads.
+/// A message's bytes: in the read buffer or the inflater's, or assembled from several reads.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Data<'a> {
     Borrowed(&'a [u8]),
@@ -65,6 +66,10 @@ const fn protocol(reason: &'static str) -> Violation {
 
 const INVALID_UTF8: Violation =
     Violation { code: close::INVALID_DATA, reason: "the text is not valid UTF-8" };
+const INVALID_DEFLATE: Violation =
+    Violation { code: close::INVALID_DATA, reason: "the compressed message cannot be inflated" };
+const TOO_BIG: Violation =
+    Violation { code: close::TOO_BIG, reason: "the message is over the size limit" };
 
 /// Longest header a client can send: 2 bytes, 8 of length, 4 of mask.
 const MAX_HEADER: usize = 14;
@@ -74,6 +79,7 @@ const MAX_CONTROL: usize = 125;
 #[derive(Clone, Copy)]
 struct Header {
     fin: bool,
+    compressed: bool,
     opcode: u8,
     length: u64,
     mask: [u8; 4],
@@ -96,6 +102,7 @@ pub(crate) struct Decoder {
     /// Text or binary, while a message is being assembled.
     opcode: u8,
     assembling: bool,
+    compressed: bool,
     fragments: usize,
     message: Vec<u8>,
     /// How much of `message` is known to be UTF-8.
@@ -109,9 +116,10 @@ impl Decoder {
         self.message.capacity()
     }
 
-    /// Takes all of `input`, unless `on_item` breaks: the rest is then dropped.
+    /// Takes `input` until its end, or until `on_item` breaks; returns how much of it was taken.
     ///
-    /// `input` is unmasked in place.
+    /// `input` is unmasked in place, as far as it is taken. Without an `inflater` compression was
+    /// not agreed.
     ///
     /// # Errors
     /// The [`Violation`] the connection must be failed with. Nothing more may be decoded then.
@@ -119,12 +127,14 @@ impl Decoder {
         &mut self,
         mut input: &mut [u8],
         limits: &Limits,
+        mut inflater: Option<&mut Inflater>,
         on_item: &mut impl FnMut(Item<'_>) -> ControlFlow<()>,
-    ) -> Result<(), Violation> {
+    ) -> Result<usize, Violation> {
+        let all = input.len();
         loop {
             if self.current.is_none() {
-                let Some((header, used)) = self.take_header(input)? else {
-                    return Ok(());
+                let Some((header, used)) = self.take_header(input, inflater.is_some())? else {
+                    return Ok(all);
                 };
                 input = &mut input[used..];
                 self.check_header(&header, limits)?;
@@ -132,7 +142,7 @@ impl Decoder {
             }
             // A payload of no bytes is complete without any input.
             let Some(current) = &mut self.current else {
-                return Ok(());
+                return Ok(all);
             };
             let header = current.header;
             let start = current.taken;
@@ -149,19 +159,28 @@ impl Decoder {
             let flow = if header.opcode & 0x8 != 0 {
                 self.take_control(&header, payload, complete, on_item)?
             } else {
-                self.take_data(&header, payload, start == 0, complete, on_item)?
+                let first = start == 0 && self.fragments == 1;
+                let last = complete && header.fin;
+                match self.take_data(payload, first, last)? {
+                    Some(data) => self.message(data, limits, inflater.as_deref_mut(), on_item)?,
+                    None => ControlFlow::Continue(()),
+                }
             };
             if flow.is_break() || !complete {
-                return Ok(());
+                return Ok(all - input.len());
             }
         }
     }
 
     /// Reads a header from `input`, or from what earlier reads left plus `input`.
-    fn take_header(&mut self, input: &[u8]) -> Result<Option<(Header, usize)>, Violation> {
+    fn take_header(
+        &mut self,
+        input: &[u8],
+        deflate: bool,
+    ) -> Result<Option<(Header, usize)>, Violation> {
         let kept = self.head_length as usize;
         if kept == 0 {
-            if let Some((header, length)) = parse_header(input)? {
+            if let Some((header, length)) = parse_header(input, deflate)? {
                 return Ok(Some((header, length)));
             }
             self.head[..input.len()].copy_from_slice(input);
@@ -170,7 +189,7 @@ impl Decoder {
         }
         let added = input.len().min(MAX_HEADER - kept);
         self.head[kept..kept + added].copy_from_slice(&input[..added]);
-        match parse_header(&self.head[..kept + added])? {
+        match parse_header(&self.head[..kept + added], deflate)? {
             Some((header, length)) => {
                 self.head_length = 0;
                 Ok(Some((header, length - kept)))
@@ -190,6 +209,7 @@ impl Decoder {
                     return Err(protocol("a new message began inside a fragmented one"));
                 }
                 self.assembling = true;
+                self.compressed = header.compressed;
                 self.opcode = header.opcode;
                 self.fragments = 1;
                 self.checked = 0;
@@ -208,42 +228,65 @@ impl Decoder {
             }
             _ => return Ok(()),
         }
-        if header.length > (limits.max_message - self.message.len()) as u64 {
-            return Err(Violation {
-                code: close::TOO_BIG,
-                reason: "the message is over the size limit",
-            });
+        // What cannot be compressed grows a little.
+        let growth = if self.compressed { limits.max_message / 1_024 + 64 } else { 0 };
+        if header.length > (limits.max_message + growth - self.message.len()) as u64 {
+            return Err(TOO_BIG);
         }
         Ok(())
     }
 
-    fn take_data(
+    /// Returns the message, not inflated yet, if `payload` is its end. What lies whole in one read is
+    /// not copied.
+    fn take_data<'a>(
         &mut self,
-        header: &Header,
-        payload: &[u8],
+        payload: &'a [u8],
         first: bool,
-        complete: bool,
-        on_item: &mut impl FnMut(Item<'_>) -> ControlFlow<()>,
-    ) -> Result<ControlFlow<()>, Violation> {
-        let text = self.opcode == OPCODE_TEXT;
-        let last = complete && header.fin;
-        if last && first && self.fragments == 1 {
+        last: bool,
+    ) -> Result<Option<Data<'a>>, Violation> {
+        let text = self.opcode == OPCODE_TEXT && !self.compressed;
+        if first && last {
             self.assembling = false;
             if text && std::str::from_utf8(payload).is_err() {
                 return Err(INVALID_UTF8);
             }
-            return Ok(on_item(item(text, Data::Borrowed(payload))));
+            return Ok(Some(Data::Borrowed(payload)));
         }
         self.message.extend_from_slice(payload);
         if text {
             self.check_utf8(last)?;
         }
         if !last {
-            return Ok(ControlFlow::Continue(()));
+            return Ok(None);
         }
         self.assembling = false;
-        let message = std::mem::take(&mut self.message);
-        Ok(on_item(item(text, Data::Owned(message))))
+        Ok(Some(Data::Owned(std::mem::take(&mut self.message))))
+    }
+
+    /// Hands a message over, inflated if it is compressed.
+    fn message(
+        &self,
+        data: Data<'_>,
+        limits: &Limits,
+        inflater: Option<&mut Inflater>,
+        on_item: &mut impl FnMut(Item<'_>) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, Violation> {
+        let text = self.opcode == OPCODE_TEXT;
+        let item = if text { Item::Text } else { Item::Binary };
+        if !self.compressed {
+            return Ok(on_item(item(data)));
+        }
+        // A compressed frame is refused where there is none.
+        let Some(inflater) = inflater else { return Err(INVALID_DEFLATE) };
+        let inflated = inflater.inflate(data.bytes(), limits.max_message);
+        let inflated = inflated.map_err(|error| match error {
+            InflateError::TooBig => TOO_BIG,
+            InflateError::Invalid => INVALID_DEFLATE,
+        })?;
+        if text && std::str::from_utf8(inflated).is_err() {
+            return Err(INVALID_UTF8);
+        }
+        Ok(on_item(item(Data::Borrowed(inflated))))
     }
 
     /// Fails as soon as the bytes so far cannot become UTF-8 (RFC 6455 section 8.1).
@@ -280,10 +323,6 @@ impl Decoder {
     }
 }
 
-fn item(text: bool, data: Data<'_>) -> Item<'_> {
-    if text { Item::Text(data) } else { Item::Binary(data) }
-}
-
 fn control_item(
     opcode: u8,
     payload: &[u8],
@@ -317,12 +356,15 @@ fn parse_close(payload: &[u8]) -> Result<(u16, &str), Violation> {
 
 /// Parses a header; `None` when `input` ends inside it. What is wrong with the first two bytes is
 /// said at once, without waiting for the rest.
-fn parse_header(input: &[u8]) -> Result<Option<(Header, usize)>, Violation> {
+fn parse_header(input: &[u8], deflate: bool) -> Result<Option<(Header, usize)>, Violation> {
     let [first, second, ..] = *input else {
         return Ok(None);
     };
-    if first & 0x70 != 0 {
-        return Err(protocol("a reserved bit is set and no extension was agreed"));
+    // RFC 7692 section 6.1: only the first frame of a message says that it is compressed.
+    let may_compress = deflate && matches!(first & 0x0F, OPCODE_TEXT | OPCODE_BINARY);
+    let allowed = if may_compress { RSV1 } else { 0 };
+    if first & 0x70 & !allowed != 0 {
+        return Err(protocol("a reserved bit is set that no extension gives a meaning"));
     }
     let fin = first & 0x80 != 0;
     let opcode = first & 0x0F;
@@ -371,7 +413,8 @@ fn parse_header(input: &[u8]) -> Result<Option<(Header, usize)>, Violation> {
     let Some(mask) = input[mask_at..].first_chunk::<4>() else {
         return Ok(None);
     };
-    Ok(Some((Header { fin, opcode, length, mask: *mask }, mask_at + 4)))
+    let compressed = first & RSV1 != 0;
+    Ok(Some((Header { fin, compressed, opcode, length, mask: *mask }, mask_at + 4)))
 }
 
 /// RFC 6455 section 5.3. `position` is how many payload bytes came before `data`.
@@ -430,15 +473,38 @@ mod tests {
 
     /// Feeds `input` in reads of `step` bytes.
     fn decode(input: &[u8], step: usize) -> Result<Vec<String>, Violation> {
+        decode_with(None, input, step)
+    }
+
+    fn decode_with(
+        mut inflater: Option<&mut Inflater>,
+        input: &[u8],
+        step: usize,
+    ) -> Result<Vec<String>, Violation> {
         let mut decoder = Decoder::default();
         let mut items = Vec::new();
         for chunk in input.to_vec().chunks_mut(step) {
-            decoder.decode(chunk, &LIMITS, &mut |item| {
+            let taken = decoder.decode(chunk, &LIMITS, inflater.as_deref_mut(), &mut |item| {
                 items.push(name(item));
                 ControlFlow::Continue(())
             })?;
+            assert_eq!(taken, chunk.len());
         }
         Ok(items)
+    }
+
+    /// Where compression was agreed.
+    fn inflate(input: &[u8]) -> Result<Vec<String>, u16> {
+        decode_with(Some(&mut Inflater::default()), input, usize::MAX).map_err(|error| error.code)
+    }
+
+    /// "Hello", compressed (RFC 7692 section 7.2.3.1).
+    const HELLO: [u8; 7] = [0xF2, 0x48, 0xCD, 0xC9, 0xC9, 0x07, 0x00];
+
+    fn compressed(fin: bool, opcode: u8, payload: &[u8]) -> Vec<u8> {
+        let mut frame = frame(fin, opcode, payload);
+        frame[0] |= RSV1;
+        frame
     }
 
     fn refused(input: &[u8]) -> u16 {
@@ -533,16 +599,60 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_decoded_after_a_break() {
-        let mut input = frame(true, OPCODE_CLOSE, b"");
-        input.extend(frame(true, OPCODE_TEXT, b"too late"));
+    fn decoding_stops_at_a_break_and_goes_on_behind_it() {
+        let mut input = frame(true, OPCODE_BINARY, b"one");
+        let first = input.len();
+        input.extend(frame(true, OPCODE_TEXT, b"two"));
         let mut items = Vec::new();
         let mut decoder = Decoder::default();
-        let result = decoder.decode(&mut input, &LIMITS, &mut |item| {
+        let mut on_item = |item: Item<'_>| {
             items.push(name(item));
             ControlFlow::Break(())
-        });
-        assert!(result.is_ok());
-        assert_eq!(items, ["close 1005 "]);
+        };
+        assert_eq!(decoder.decode(&mut input, &LIMITS, None, &mut on_item), Ok(first));
+        let rest = &mut input[first..];
+        assert_eq!(decoder.decode(rest, &LIMITS, None, &mut on_item), Ok(rest.len()));
+        assert_eq!(items, ["binary one", "text two"]);
+    }
+
+    #[test]
+    fn compressed_messages_are_inflated_among_others_however_they_are_cut() {
+        let mut input = compressed(true, OPCODE_TEXT, &HELLO);
+        input.extend(frame(true, OPCODE_TEXT, b"plain"));
+        input.extend(compressed(false, OPCODE_BINARY, &HELLO[..3]));
+        input.extend(frame(true, OPCODE_PING, b"still there"));
+        input.extend(frame(false, OPCODE_CONTINUATION, b""));
+        input.extend(frame(true, OPCODE_CONTINUATION, &HELLO[3..]));
+        let whole = ["text Hello", "text plain", "ping still there", "binary Hello"];
+        for step in [1, 2, 5, 1_000] {
+            let items = decode_with(Some(&mut Inflater::default()), &input, step);
+            assert_eq!(items.expect("valid"), whole, "reads of {step}");
+        }
+    }
+
+    #[test]
+    fn compression_where_it_may_not_be_is_close_1002() {
+        assert_eq!(refused(&compressed(true, OPCODE_TEXT, &HELLO)), 1002, "not agreed");
+        assert_eq!(inflate(&compressed(true, OPCODE_PING, b"")), Err(1002), "a control frame");
+        let mut input = frame(false, OPCODE_TEXT, b"a");
+        input.extend(compressed(true, OPCODE_CONTINUATION, b"b"));
+        assert_eq!(inflate(&input), Err(1002), "not on the first frame");
+        assert_eq!(inflate(&[0xA1, 0x80]), Err(1002), "another reserved bit");
+    }
+
+    #[test]
+    fn what_cannot_be_inflated_is_close_1007_and_what_is_too_large_1009() {
+        assert_eq!(inflate(&compressed(true, OPCODE_BINARY, &[0xFF; 20])), Err(1007));
+        // A stored block of one byte that no UTF-8 has.
+        let stored = [0x00, 0x01, 0x00, 0xFE, 0xFF, 0xFF, 0x00];
+        assert_eq!(inflate(&compressed(true, OPCODE_TEXT, &stored)), Err(1007), "not UTF-8");
+        let as_binary = inflate(&compressed(true, OPCODE_BINARY, &stored));
+        assert_eq!(as_binary, Ok(vec!["binary \u{FFFD}".to_owned()]));
+        let mut bomb = Vec::new();
+        let mut compress = flate2::Compress::new(flate2::Compression::new(9), false);
+        bomb.reserve(1_000);
+        let zeros = vec![0; LIMITS.max_message + 1];
+        compress.compress_vec(&zeros, &mut bomb, flate2::FlushCompress::Sync).expect("compressed");
+        assert_eq!(inflate(&compressed(true, OPCODE_BINARY, &bomb)), Err(1009));
     }
 }

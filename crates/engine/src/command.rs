@@ -7,6 +7,7 @@ use std::task::Waker;
 
 use bytes::Bytes;
 
+use crate::deflate::Deflated;
 use crate::shared::Load;
 use crate::slots::Handle;
 use crate::topics::Topic;
@@ -43,12 +44,12 @@ impl Origin {
 pub(crate) enum Command {
     /// Write a range of the batch's arena to one connection.
     Send { handle: Handle, start: u32, end: u32, frames: u32 },
-    /// Write a frame too large to be worth a copy to one connection.
-    SendLarge { handle: Handle, frame: Bytes },
+    /// Write a frame too large to be worth a copy, or to be compressed, to one connection.
+    SendAlone { handle: Handle, frame: Bytes },
     /// Write a range of the batch's arena to everyone on a topic.
     Broadcast { topic: u64, origin: Origin, start: u32, end: u32, frames: u32 },
-    /// Write a frame too large to be worth a copy to everyone on a topic.
-    BroadcastLarge { topic: u64, origin: Origin, frame: Bytes },
+    /// Write a frame too large to be worth a copy, or to be compressed, to everyone on a topic.
+    BroadcastAlone { topic: u64, origin: Origin, frame: Bytes, deflated: Option<Arc<Deflated>> },
     /// Write a frame to everyone on any topic.
     ToAll { exclude: Option<u128>, frame: Bytes },
     /// The connection's `open` is dispatched: it joins its path.

@@ -117,6 +117,13 @@ pub struct Config {
     /// Frames that one message may come in. No variable; default 4,096. A fragment costs work
     /// however few bytes are in it, so that the size alone does not bound what a peer can cause.
     pub max_fragments: usize,
+    /// Whether messages are compressed for peers that can inflate them (permessage-deflate, RFC
+    /// 7692); a route may say otherwise. `TINA4_WS_COMPRESSION`; default false. It costs CPU on the
+    /// threads that own sockets, for every message that is sent to one, and saves traffic.
+    pub compression: bool,
+    /// Bytes of a message below which it is sent as it is, 1 to 1 GiB.
+    /// `TINA4_WS_COMPRESSION_THRESHOLD`; default 1 KiB. Small ones hardly get smaller.
+    pub compression_threshold: usize,
     /// Unsent bytes of one connection, 1 to 1 GiB, before it closes with 1013 as a slow consumer.
     /// `TINA4_WS_MAX_BACKLOG`; default 1 MiB. One message of any size fits an empty outbox. Raise it
     /// for peers that get bursts, lower it where there are many connections.
@@ -221,6 +228,8 @@ impl Default for Config {
             io_threads: (cores - 1).clamp(1, 8),
             max_message_size: MIB,
             max_fragments: 4096,
+            compression: false,
+            compression_threshold: KIB,
             max_backlog: MIB,
             max_buffered: 256 * MIB,
             inbound_max_events: 64,
@@ -307,6 +316,11 @@ impl Config {
         if let Some(size) = size {
             config.max_message_size = size.bytes(1, GIB)?;
         }
+        if let Some(compression) = settings.get("TINA4_WS_COMPRESSION") {
+            config.compression = compression.boolean()?;
+        }
+        let threshold = &mut config.compression_threshold;
+        bytes("TINA4_WS_COMPRESSION_THRESHOLD", threshold, 1, GIB)?;
         bytes("TINA4_WS_MAX_BACKLOG", &mut config.max_backlog, 1, GIB)?;
         bytes("TINA4_MAX_BUFFERED", &mut config.max_buffered, 64 * 1024, TIB)?;
         let (least, most) = (64 * 1024, GIB);

@@ -20,6 +20,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 use crate::close;
 use crate::codec::{Decoder, Item, Limits, Violation};
 use crate::context::Context;
+use crate::deflate::{Deflated, Window};
 use crate::event::{Event, LogLevel};
 use crate::keepalive::{Overdue, Phase, Signs};
 use crate::message::{self, Kind};
@@ -36,6 +37,8 @@ pub(crate) struct Connection {
     pub(crate) id: u128,
     /// Whether binary messages are handed over as they are.
     binary: bool,
+    /// For what is compressed for it, if compression was agreed.
+    window: Option<Window>,
     gauge: Arc<Gauge>,
     context: Rc<Context<Connection>>,
     dirty: Cell<bool>,
@@ -45,6 +48,8 @@ pub(crate) struct Connection {
 struct Inner {
     socket: Option<Socket>,
     decoder: Decoder,
+    /// What was read and not decoded, because messages inflated to more than the handlers can take.
+    rest: Box<[u8]>,
     outbox: Outbox,
     phase: Phase,
     /// The socket took no more; the task waits for room.
@@ -59,13 +64,22 @@ struct Inner {
     received: u64,
     /// What the meter counts of the outbox.
     metered: usize,
-    /// What the meter counts of an unfinished message.
+    /// What the meter counts of an unfinished message and of the rest.
     assembling: usize,
     signs: Signs,
     /// The peer's close frame, as soon as it is here.
     peer_close: Option<(u16, Box<str>)>,
     /// Positions in the stream of written bytes that someone waits for.
     drains: Vec<u64>,
+}
+
+/// What was agreed with a peer when it connected.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Agreed {
+    /// Whether binary messages are handed over as they are.
+    pub(crate) binary: bool,
+    /// For what is compressed for it, if compression was agreed.
+    pub(crate) window: Option<Window>,
 }
 
 /// Messages that were handed over and not yet dispatched.
@@ -80,7 +94,7 @@ impl Connection {
     pub(crate) fn new(
         handle: Handle,
         id: u128,
-        binary: bool,
+        Agreed { binary, window }: Agreed,
         gauge: Arc<Gauge>,
         socket: Socket,
         early: &[u8],
@@ -90,12 +104,14 @@ impl Connection {
             handle,
             id,
             binary,
+            window,
             gauge,
             context,
             dirty: Cell::new(false),
             inner: RefCell::new(Inner {
                 socket: Some(socket),
                 decoder: Decoder::default(),
+                rest: Box::default(),
                 outbox: Outbox::default(),
                 phase: Phase::Open,
                 blocked: false,
@@ -151,6 +167,11 @@ impl Connection {
             if turn == READS_A_TURN {
                 task.waker().wake_by_ref();
                 return Poll::Pending;
+            }
+            if !inner.rest.is_empty() {
+                let mut rest = std::mem::take(&mut inner.rest);
+                self.take_input(inner, &mut rest);
+                continue;
             }
             let Some(Socket { stream, .. }) = &mut inner.socket else {
                 return Poll::Ready(());
@@ -225,47 +246,62 @@ impl Connection {
         let mut unsupported = false;
         let mut messages = 0;
         let mut bytes = 0;
+        // One read of plain messages is bounded by its size. A thousand times that may be in a read
+        // of compressed ones.
+        let room = match self.window {
+            Some(_) => config.inbound_max_bytes.saturating_sub(inner.waiting.bytes),
+            None => usize::MAX,
+        };
+        let mut inflater = self.window.map(|_| self.context.inflater.borrow_mut());
         let Inner { decoder, outbox, blocked, pong, peer_close, .. } = inner;
-        let result = decoder.decode(input, &limits, &mut |item| match item {
-            Item::Text(data) if deliver => {
-                messages += 1;
-                bytes += data.bytes().len();
-                self.context.message(self.handle, Kind::Text, data);
-                ControlFlow::Continue(())
-            }
-            Item::Binary(data) if deliver => {
-                let kind = if self.binary { Kind::Binary } else { Kind::Text };
-                if kind == Kind::Text && std::str::from_utf8(data.bytes()).is_err() {
-                    unsupported = true;
-                    return ControlFlow::Break(());
+        let result =
+            decoder.decode(input, &limits, inflater.as_deref_mut(), &mut |item| match item {
+                Item::Text(data) if deliver => {
+                    messages += 1;
+                    bytes += data.bytes().len();
+                    self.context.message(self.handle, Kind::Text, data);
+                    if bytes < room { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
                 }
-                messages += 1;
-                bytes += data.bytes().len();
-                self.context.message(self.handle, kind, data);
-                ControlFlow::Continue(())
-            }
-            Item::Ping(payload) if deliver => {
-                let frame = message::pong(payload);
-                if *blocked {
-                    // RFC 6455 section 5.5.3: of several pings only the last must be answered.
-                    *pong = Some(frame);
-                } else {
-                    outbox.push(Chunk::control(frame));
+                Item::Binary(data) if deliver => {
+                    let kind = if self.binary { Kind::Binary } else { Kind::Text };
+                    if kind == Kind::Text && std::str::from_utf8(data.bytes()).is_err() {
+                        unsupported = true;
+                        return ControlFlow::Break(());
+                    }
+                    messages += 1;
+                    bytes += data.bytes().len();
+                    self.context.message(self.handle, kind, data);
+                    if bytes < room { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
                 }
-                ControlFlow::Continue(())
-            }
-            Item::Close { code, reason } => {
-                *peer_close = Some((code, reason.into()));
-                ControlFlow::Break(())
-            }
-            // After our own close frame nothing but the peer's is of interest.
-            _ => ControlFlow::Continue(()),
-        });
+                Item::Ping(payload) if deliver => {
+                    let frame = message::pong(payload);
+                    if *blocked {
+                        // RFC 6455 section 5.5.3: of several pings only the last must be answered.
+                        *pong = Some(frame);
+                    } else {
+                        outbox.push(Chunk::control(frame));
+                    }
+                    ControlFlow::Continue(())
+                }
+                Item::Close { code, reason } => {
+                    *peer_close = Some((code, reason.into()));
+                    ControlFlow::Break(())
+                }
+                // After our own close frame nothing but the peer's is of interest.
+                _ => ControlFlow::Continue(()),
+            });
+        drop(inflater);
         if messages > 0 {
             inner.signs.message();
             inner.waiting.events += messages;
             inner.waiting.bytes += bytes;
             self.context.meter(bytes as isize);
+        }
+        if let Ok(taken) = result
+            && !unsupported
+            && inner.peer_close.is_none()
+        {
+            inner.rest = input[taken..].into();
         }
         self.meter_decoder(inner);
         if unsupported {
@@ -283,9 +319,9 @@ impl Connection {
         }
     }
 
-    /// Counts what an unfinished message takes.
+    /// Counts what an unfinished message takes, and what is not decoded.
     fn meter_decoder(&self, inner: &mut Inner) {
-        let held = inner.decoder.held();
+        let held = inner.decoder.held() + inner.rest.len();
         if held != inner.assembling {
             self.context.meter(held as isize - inner.assembling as isize);
             inner.assembling = held;
@@ -313,13 +349,40 @@ impl Connection {
         self.flush_inner(inner);
     }
 
-    /// Queues whole frames, unless the connection is closing. `own` says that they were sent to
-    /// this connection alone. They are written by the next [`Self::flush`].
-    pub(crate) fn push(self: &Rc<Self>, chunk: Chunk, own: bool) {
+    /// Queues a frame that was sent to this connection alone, compressed if that was agreed.
+    pub(crate) fn push_frame(self: &Rc<Self>, frame: Bytes) {
+        let sent = frame.len();
+        let frame = match self.window {
+            Some(window) if self.is_compressible(&frame) => {
+                self.context.deflater.borrow_mut().deflate(&frame, window)
+            }
+            _ => frame,
+        };
+        self.push(Chunk::control(frame), sent);
+    }
+
+    /// Queues a frame that goes to many, compressed if that was agreed: once for all of them.
+    pub(crate) fn push_shared(self: &Rc<Self>, chunk: &Chunk, deflated: Option<&Deflated>) {
+        let chunk = match (self.window, deflated) {
+            (Some(window), Some(deflated)) => {
+                let deflater = &mut self.context.deflater.borrow_mut();
+                Chunk::control(deflated.frame(&chunk.bytes, window, deflater))
+            }
+            _ => chunk.clone(),
+        };
+        self.push(chunk, 0);
+    }
+
+    fn is_compressible(&self, frame: &[u8]) -> bool {
+        message::payload(frame).len() >= self.context.config().compression_threshold
+    }
+
+    /// Queues whole frames, unless the connection is closing. `sent` says how many bytes of frames
+    /// were sent to this connection alone, before any compression. They are written by the next
+    /// [`Self::flush`].
+    pub(crate) fn push(self: &Rc<Self>, chunk: Chunk, sent: usize) {
         let inner = &mut *self.inner.borrow_mut();
-        if own {
-            inner.received += chunk.bytes.len() as u64;
-        }
+        inner.received += sent as u64;
         if inner.phase == Phase::Open {
             inner.outbox.push(chunk);
             self.mark_dirty();
@@ -454,6 +517,7 @@ impl Connection {
             if inner.assembling > 0 {
                 // The rest of the unfinished message means nothing without its beginning.
                 inner.decoder = Decoder::default();
+                inner.rest = Box::default();
                 inner.phase = Phase::Failing { since: Instant::now() };
                 self.meter_decoder(inner);
             }
@@ -561,6 +625,7 @@ impl Connection {
         }
         inner.outbox = Outbox::default();
         inner.decoder = Decoder::default();
+        inner.rest = Box::default();
         self.meter_decoder(inner);
         self.wrote(inner);
         self.context.shared.connections.fetch_sub(1, Ordering::Relaxed);

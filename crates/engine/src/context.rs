@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use crate::codec::Data;
 use crate::config::Config;
+use crate::deflate::{Deflater, Inflater};
 use crate::event::{Event, EventBatch, EventQueue, LogLevel, Payload};
 use crate::message::Kind;
 use crate::shared::Shared;
@@ -59,6 +60,9 @@ pub(crate) struct Context<Connection> {
     /// For writing many small frames at once.
     pub(crate) scratch: RefCell<Vec<u8>>,
     pub(crate) read_buffer: RefCell<Box<[u8]>>,
+    /// For connections that agreed on compression.
+    pub(crate) deflater: RefCell<Deflater>,
+    pub(crate) inflater: RefCell<Inflater>,
     /// Connections with something new in their outbox, each once.
     pub(crate) dirty: RefCell<VecDeque<Rc<Connection>>>,
     turn: OnceCell<Box<dyn Fn()>>,
@@ -78,6 +82,8 @@ impl<Connection> Context<Connection> {
             starved: Cell::new(false),
             scratch: RefCell::default(),
             read_buffer: RefCell::new(vec![0; READ_BYTES].into_boxed_slice()),
+            deflater: RefCell::default(),
+            inflater: RefCell::default(),
             dirty: RefCell::default(),
             turn: OnceCell::new(),
         }

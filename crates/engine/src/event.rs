@@ -127,6 +127,10 @@ pub struct Opened {
     pub query: String,
     /// The peer's address, or what a trusted proxy says it is.
     pub ip: IpAddr,
+    /// The subprotocol that was agreed; empty for none.
+    pub protocol: Box<str>,
+    /// How far back what is compressed for it may refer, if compression was agreed.
+    pub window: Option<crate::deflate::Window>,
     /// The headers of the upgrade request.
     pub head: Head,
     /// The bytes queued for it, shared with its shard.

@@ -192,7 +192,7 @@ impl Http {
         let ip = client_ip(peer, request.headers(), &self.context.config().trusted_proxies);
         if upgrade::is_asked(request.headers()) {
             return match self.opener.upgrade(&mut request, ip) {
-                Ok(accept_key) => switching_protocols(&accept_key),
+                Ok(accepted) => switching_protocols(&accepted),
                 Err(rejection) => self.opener.reject(rejection),
             };
         }

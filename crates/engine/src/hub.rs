@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::command::Origin;
 use crate::connection::Connection;
+use crate::deflate::Deflated;
 use crate::outbox::Chunk;
 use crate::slots::{Handle, Slots};
 use crate::topics::Topic;
@@ -90,14 +91,25 @@ impl Hub {
     }
 
     /// Puts `chunk` into the outbox of everyone on the topic but the one that is left out.
-    pub(crate) fn broadcast(&self, topic: u64, chunk: &Chunk, origin: Origin) {
+    /// With `deflated`, those who agreed on compression get what is in there.
+    pub(crate) fn broadcast(
+        &self,
+        topic: u64,
+        chunk: &Chunk,
+        deflated: Option<&Deflated>,
+        origin: Origin,
+    ) {
         let Some(room) = self.rooms.get(&topic) else {
             return;
         };
         match origin {
-            Origin::Local(Some(exclude)) => room.push(chunk, |member| member.handle == exclude),
-            Origin::Remote(Some(exclude)) => room.push(chunk, |member| member.id == exclude),
-            Origin::Local(None) | Origin::Remote(None) => room.push(chunk, |_| false),
+            Origin::Local(Some(exclude)) => {
+                room.push(chunk, deflated, |member| member.handle == exclude);
+            }
+            Origin::Remote(Some(exclude)) => {
+                room.push(chunk, deflated, |member| member.id == exclude);
+            }
+            Origin::Local(None) | Origin::Remote(None) => room.push(chunk, deflated, |_| false),
         }
         origin.arrive(&room.topic, self.shard, chunk.bytes.len());
     }
@@ -105,16 +117,21 @@ impl Hub {
     /// Puts `chunk` into the outbox of everyone on any topic but the connection `exclude`.
     pub(crate) fn broadcast_to_all(&self, chunk: &Chunk, exclude: Option<u128>) {
         for room in self.rooms.values() {
-            room.push(chunk, |member| Some(member.id) == exclude);
+            room.push(chunk, None, |member| Some(member.id) == exclude);
         }
     }
 }
 
 impl Room {
-    fn push(&self, chunk: &Chunk, is_left_out: impl Fn(&Connection) -> bool) {
+    fn push(
+        &self,
+        chunk: &Chunk,
+        deflated: Option<&Deflated>,
+        is_left_out: impl Fn(&Connection) -> bool,
+    ) {
         for connection in &self.connections {
             if !is_left_out(connection) {
-                connection.push(chunk.clone(), false);
+                connection.push_shared(chunk, deflated);
             }
         }
     }

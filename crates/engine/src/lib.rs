@@ -5,17 +5,18 @@
 //! Read in this order; imports run downward only, from the last floor to the first (a test checks
 //! it).
 //! - plain data: [`config`] every limit and timer; [`close`] close codes; [`path`] the canonical form
-//!   of a concrete path; `slots` handles; [`message`] prepared frames
-//! - machines: [`router`] patterns and matching; `codec` what a client's bytes mean; `keepalive`
-//!   when a peer is given up; [`outbox`] frames waiting to be written; [`topics`] who is where;
-//!   [`template`] and [`static_files`] pages and files
+//!   of a concrete path; `slots` handles; `token` words of headers; [`message`] prepared frames
+//! - machines: [`router`] patterns and matching; [`deflate`] compressed messages; `codec` what a
+//!   client's bytes mean; `keepalive` when a peer is given up; [`outbox`] frames waiting to be
+//!   written; [`topics`] who is where; [`template`] and [`static_files`] pages and files
 //! - the border: `shared` configuration and counters of all shards; [`event`] what shards tell the
 //!   handlers' thread; `command` what they are told; [`outgoing`] commands not committed yet;
 //!   [`backplane`] the way to other processes; [`publisher`] that thread's sending side; [`routes`]
 //!   the table both read
-//! - sockets: [`upgrade`] the opening handshake; `socket` what is written to; `context` what a
-//!   shard's sockets share; `connection` one upgraded socket; `hub` a shard's connections by topic;
-//!   `response` what the engine answers by itself; `opening` from the request to the connection
+//! - sockets: `extension` and `subprotocol` what is agreed; [`upgrade`] the opening handshake;
+//!   `socket` what is written to; `context` what a shard's sockets share; `connection` one upgraded
+//!   socket; `hub` a shard's connections by topic; `response` what the engine answers by itself;
+//!   `opening` from the request to the connection
 //! - requests: `client_ip`, `body` and `http`, which uses them
 //! - [`shard`](self) the thread that owns them; [`server`] the engine as a whole
 #![forbid(unsafe_code)]
@@ -29,7 +30,9 @@ mod command;
 pub mod config;
 mod connection;
 mod context;
+pub mod deflate;
 pub mod event;
+mod extension;
 mod html_context;
 mod http;
 mod hub;
@@ -49,9 +52,11 @@ mod shared;
 mod slots;
 mod socket;
 pub mod static_files;
+mod subprotocol;
 pub mod template;
 mod template_escape;
 mod template_filters;
+mod token;
 pub mod topics;
 pub mod upgrade;
 

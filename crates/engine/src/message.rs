@@ -29,6 +29,8 @@ pub(crate) const OPCODE_CLOSE: u8 = 0x8;
 pub(crate) const OPCODE_PING: u8 = 0x9;
 pub(crate) const OPCODE_PONG: u8 = 0xA;
 const FIN: u8 = 0x80;
+/// Says that a message is compressed (RFC 7692 section 6).
+pub(crate) const RSV1: u8 = 0x40;
 
 /// Longest header of a frame the server writes, in bytes: it never masks (RFC 6455 section 5.1).
 pub const MAX_HEADER: usize = 10;
@@ -50,6 +52,25 @@ fn put_raw_header(out: &mut BytesMut, opcode: u8, length: usize) {
         out.put_u8(127);
         out.put_u64(length as u64);
     }
+}
+
+/// The payload of the one frame in `frame`, which is ours: well formed and not masked.
+pub(crate) fn payload(frame: &[u8]) -> &[u8] {
+    let header = match frame.get(1) {
+        Some(127) => 10,
+        Some(126) => 4,
+        _ => 2,
+    };
+    frame.get(header..).unwrap_or_default()
+}
+
+/// `frame` with a payload that is compressed (RFC 7692 section 6.1).
+pub(crate) fn compressed_frame(frame: &[u8], payload: &[u8]) -> Bytes {
+    let opcode = frame.first().map_or(OPCODE_BINARY, |first| first & 0x0F);
+    let mut out = BytesMut::with_capacity(MAX_HEADER + payload.len());
+    put_raw_header(&mut out, RSV1 | opcode, payload.len());
+    out.put_slice(payload);
+    out.freeze()
 }
 
 /// A control frame; `payload` holds at most 125 bytes (RFC 6455 section 5.5).

@@ -11,8 +11,9 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use crate::connection::Connection;
+use crate::connection::{Agreed, Connection};
 use crate::context::Context;
+use crate::deflate::Window;
 use crate::event::{Event, Head, LogLevel, Opened};
 use crate::hub::Hub;
 use crate::outbox::Gauge;
@@ -22,7 +23,7 @@ use crate::router::{Params, WebSocketRoute};
 use crate::routes::Routes;
 use crate::shared::Load;
 use crate::socket::Socket;
-use crate::upgrade::{self, Rejection};
+use crate::upgrade::{self, Accepted, Rejection};
 
 /// Opens the connections of one shard.
 pub(crate) struct Opener {
@@ -38,6 +39,8 @@ struct Opening {
     params: Params,
     query: String,
     ip: IpAddr,
+    protocol: Box<str>,
+    window: Option<Window>,
     head: Head,
 }
 
@@ -78,7 +81,7 @@ impl Opener {
         self: &Rc<Self>,
         request: &mut Request<Incoming>,
         ip: IpAddr,
-    ) -> Result<String, Rejection> {
+    ) -> Result<Accepted, Rejection> {
         if self.context.is_draining() {
             return Err(Rejection::ShuttingDown);
         }
@@ -88,8 +91,8 @@ impl Opener {
         let (route, params) = found.ok_or(Rejection::NotFound)?;
         let path = path.into_owned();
         let config = self.context.config();
-        let accept_key =
-            upgrade::check(request.method(), request.version(), request.headers(), config)?;
+        let (method, version, headers) = (request.method(), request.version(), request.headers());
+        let accepted = upgrade::check(method, version, headers, &route, config)?;
         let connections = &self.context.shared.connections;
         let reserved = Reserved(Some(Rc::clone(&self.context)));
         let before = connections.fetch_add(1, Ordering::Relaxed);
@@ -98,6 +101,8 @@ impl Opener {
         }
         let query = request.uri().query().unwrap_or_default().to_owned();
         let head = Head::new(request.headers());
+        let protocol = accepted.protocol.clone().unwrap_or_default().into();
+        let window = accepted.extension.map(|agreed| agreed.window);
         let upgraded = hyper::upgrade::on(request);
         let opener = Rc::clone(self);
         // From now on, so that a shutdown waits for it.
@@ -108,7 +113,7 @@ impl Opener {
             let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
                 return;
             };
-            let opening = Opening { route, path, params, query, ip, head };
+            let opening = Opening { route, path, params, query, ip, protocol, window, head };
             let stream = parts.io.into_inner();
             if let Some(connection) = opener.open(opening, stream, &parts.read_buf, load) {
                 reserved.keep();
@@ -118,7 +123,7 @@ impl Opener {
                 connection.run().await;
             }
         });
-        Ok(accept_key)
+        Ok(accepted)
     }
 
     fn open(
@@ -129,7 +134,8 @@ impl Opener {
         load: Load,
     ) -> Option<Rc<Connection>> {
         let gauge = Arc::new(Gauge::default());
-        let Opening { route, path, params, query, ip, head } = opening;
+        let Opening { route, path, params, query, ip, protocol, window, head } = opening;
+        let agreed = Agreed { binary: route.binary, window };
         let id = rand::random::<u128>();
         let connection = self.hub.borrow_mut().add(|handle| {
             // Before the connection sees what the peer sent early: `open` comes first.
@@ -141,6 +147,8 @@ impl Opener {
                 params,
                 query,
                 ip,
+                protocol,
+                window,
                 head,
                 gauge: Arc::clone(&gauge),
             })));
@@ -148,7 +156,7 @@ impl Opener {
             Connection::new(
                 handle,
                 id,
-                route.binary,
+                agreed,
                 gauge,
                 Socket { stream, _load: load },
                 early,

@@ -18,7 +18,7 @@ use crate::topics::Topic;
 pub const COMMIT_BYTES: usize = 256 * 1024;
 /// Uncommitted commands for one shard that are committed without being asked for.
 pub const COMMIT_COMMANDS: usize = 1_024;
-/// Payloads from this size on are framed in memory of their own, which all outboxes share.
+/// Payloads from this size on are framed in memory of their own, which all outboxes share, in bytes.
 const LARGE: usize = 16 * 1024;
 /// Frames in a row are joined up to this many bytes, so that what a slow consumer has half received
 /// and must be finished stays small.
@@ -95,16 +95,22 @@ impl Outgoing {
         self.shards.len()
     }
 
-    /// Sends to one connection; returns the bytes of the frame.
-    pub(crate) fn send(&mut self, handle: Handle, message: &impl Source) -> usize {
+    /// Sends to one connection, which `compresses` or not; returns the bytes of the frame.
+    pub(crate) fn send(
+        &mut self,
+        handle: Handle,
+        compresses: bool,
+        message: &impl Source,
+    ) -> usize {
         let shard = handle.shard();
+        let alone = self.goes_alone(message, compresses);
         let outgoing = &mut self.shards[shard];
         let bytes;
-        if message.length() >= LARGE {
+        if alone {
             let frame = frame_alone(message);
             bytes = frame.len();
             outgoing.large += bytes;
-            outgoing.commands.push(Command::SendLarge { handle, frame });
+            outgoing.commands.push(Command::SendAlone { handle, frame });
         } else {
             let (from, to) = outgoing.frame(message);
             bytes = (to - from) as usize;
@@ -127,8 +133,11 @@ impl Outgoing {
 
     /// Sends to the topic's connections, on the shards that have some.
     pub(crate) fn fan_out(&mut self, topic: &Topic, message: &impl Source, origin: Origin) {
-        if message.length() >= LARGE {
+        let compresses = topic.compresses();
+        if self.goes_alone(message, compresses) {
             let mut framed = None;
+            let mut shared_deflated = None;
+            let compressed = compresses && self.is_compressible(message);
             for shard in 0..self.shards.len() {
                 if topic.count_in(shard) == 0 {
                     continue;
@@ -137,8 +146,10 @@ impl Outgoing {
                 origin.depart(topic, shard, frame.len());
                 let outgoing = &mut self.shards[shard];
                 outgoing.large += frame.len();
-                let command = Command::BroadcastLarge { topic: topic.id, origin, frame };
-                outgoing.commands.push(command);
+                let deflated = compressed
+                    .then(|| Arc::clone(shared_deflated.get_or_insert_with(Arc::default)));
+                let topic = topic.id;
+                outgoing.commands.push(Command::BroadcastAlone { topic, origin, frame, deflated });
                 self.commit_if_full(shard);
             }
             return;
@@ -167,6 +178,15 @@ impl Outgoing {
             }
             self.commit_if_full(shard);
         }
+    }
+
+    /// Whether a message is framed in memory of its own. One that is compressed must be.
+    fn goes_alone(&self, message: &impl Source, compresses: bool) -> bool {
+        message.length() >= LARGE || compresses && self.is_compressible(message)
+    }
+
+    fn is_compressible(&self, message: &impl Source) -> bool {
+        message.length() >= self.shared.config.compression_threshold
     }
 
     /// Sends to every connection that is on a topic, whichever it is, but the one with the id

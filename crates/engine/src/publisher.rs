@@ -23,6 +23,8 @@ struct Member {
     path: Arc<str>,
     head: Head,
     gauge: Arc<Gauge>,
+    /// Whether compression was agreed.
+    compresses: bool,
     topic: Option<Arc<Topic>>,
     counted: bool,
 }
@@ -72,6 +74,7 @@ impl Publisher {
             path: opened.path.as_str().into(),
             head: std::mem::take(&mut opened.head),
             gauge: Arc::clone(&opened.gauge),
+            compresses: opened.window.is_some(),
             topic: None,
             counted: false,
         });
@@ -104,7 +107,7 @@ impl Publisher {
         }
         member.topic = Some(Arc::clone(&topic));
         member.counted = true;
-        topic.add_member(handle.shard());
+        topic.add_member(handle.shard(), member.compresses);
         self.held
             .entry(id)
             .or_insert_with(|| Held { topic: Arc::clone(&topic), members: 0 })
@@ -174,8 +177,8 @@ impl Publisher {
         let Some(member) = self.member(handle) else {
             return;
         };
-        let gauge = Arc::clone(&member.gauge);
-        gauge.add_sent(self.outgoing.send(handle, message) as u64);
+        let (gauge, compresses) = (Arc::clone(&member.gauge), member.compresses);
+        gauge.add_sent(self.outgoing.send(handle, compresses, message) as u64);
     }
 
     /// Sends to everyone on the topic, `exclude` excepted, and on its path on the other nodes.

@@ -6,6 +6,8 @@ use http::{HeaderMap, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{Either, Full};
 
+use crate::upgrade::Accepted;
+
 /// A response body: bytes at hand, or a file that is read as it is written.
 pub(crate) type Body = Either<Full<Bytes>, UnsyncBoxBody<Bytes, std::io::Error>>;
 
@@ -32,12 +34,18 @@ pub(crate) fn empty(status: StatusCode) -> Response<Body> {
     response
 }
 
-pub(crate) fn switching_protocols(accept_key: &str) -> Response<Body> {
+pub(crate) fn switching_protocols(accepted: &Accepted) -> Response<Body> {
     let mut response = empty(StatusCode::SWITCHING_PROTOCOLS);
     let headers = response.headers_mut();
     insert(headers, header::CONNECTION, "Upgrade");
     insert(headers, header::UPGRADE, "websocket");
-    insert(headers, header::SEC_WEBSOCKET_ACCEPT, accept_key);
+    insert(headers, header::SEC_WEBSOCKET_ACCEPT, &accepted.key);
+    if let Some(protocol) = &accepted.protocol {
+        insert(headers, header::SEC_WEBSOCKET_PROTOCOL, protocol);
+    }
+    if let Some(extension) = accepted.extension {
+        insert(headers, header::SEC_WEBSOCKET_EXTENSIONS, &extension.answer());
+    }
     response
 }
 

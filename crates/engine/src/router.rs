@@ -34,12 +34,17 @@ pub enum ParamValue {
 }
 
 /// The route of a WebSocket path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WebSocketRoute {
     /// What the route is known by.
     pub id: RouteId,
     /// Whether binary messages reach the handler as they are; else they must be UTF-8 text.
     pub binary: bool,
+    /// Whether messages are compressed for peers that can inflate them; `TINA4_WS_COMPRESSION`
+    /// decides if it is not said.
+    pub compress: Option<bool>,
+    /// The subprotocols it speaks. A clone shares them.
+    pub protocols: Arc<[Box<str>]>,
 }
 
 /// The requests that an HTTP route answers.
@@ -168,7 +173,7 @@ impl Router {
         canonical_path: &str,
     ) -> Result<Option<(WebSocketRoute, Params)>, PathError> {
         let found = self.walk(canonical_path, |routes, captures| match &routes.websocket {
-            Some((route, names)) => ControlFlow::Break((*route, params(names, captures))),
+            Some((route, names)) => ControlFlow::Break((route.clone(), params(names, captures))),
             None => ControlFlow::Continue(()),
         });
         found.map(|(route, params)| Ok((route, params?))).transpose()

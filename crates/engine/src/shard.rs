@@ -215,12 +215,13 @@ impl Shard {
             Command::Send { handle, start, end, frames } => {
                 if let Some(connection) = connection(handle) {
                     let bytes = arena.slice(start as usize..end as usize);
-                    connection.push(Chunk { bytes, frames, pins: arena.len() }, true);
+                    let sent = bytes.len();
+                    connection.push(Chunk { bytes, frames, pins: arena.len() }, sent);
                 }
             }
-            Command::SendLarge { handle, frame } => {
+            Command::SendAlone { handle, frame } => {
                 if let Some(connection) = connection(handle) {
-                    connection.push(Chunk::control(frame), true);
+                    connection.push_frame(frame);
                 }
             }
             Command::Broadcast { topic, origin, start, end, frames } => {
@@ -232,10 +233,11 @@ impl Shard {
                     arena.slice(range)
                 };
                 let chunk = Chunk { pins: bytes.len(), bytes, frames };
-                self.hub.borrow().broadcast(topic, &chunk, origin);
+                self.hub.borrow().broadcast(topic, &chunk, None, origin);
             }
-            Command::BroadcastLarge { topic, origin, frame } => {
-                self.hub.borrow().broadcast(topic, &Chunk::control(frame), origin);
+            Command::BroadcastAlone { topic, origin, frame, deflated } => {
+                let chunk = Chunk::control(frame);
+                self.hub.borrow().broadcast(topic, &chunk, deflated.as_deref(), origin);
             }
             Command::ToAll { exclude, frame } => {
                 self.hub.borrow().broadcast_to_all(&Chunk::control(frame), exclude);

@@ -4,7 +4,7 @@
 //! with what handlers have seen. Shards and other threads only read.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use dashmap::DashMap;
 
@@ -15,6 +15,8 @@ pub struct Topic {
     pub id: u64,
     /// The canonical concrete path.
     pub path: Arc<str>,
+    /// Whether somebody on it has agreed on compression.
+    compresses: AtomicBool,
     shards: Box<[PerShard]>,
 }
 
@@ -36,8 +38,17 @@ impl Topic {
         self.shards[shard].members.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn add_member(&self, shard: usize) {
+    /// `compresses` says that the member has agreed on compression.
+    pub(crate) fn add_member(&self, shard: usize, compresses: bool) {
         self.shards[shard].members.fetch_add(1, Ordering::Relaxed);
+        if compresses {
+            self.compresses.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether what is sent here may be worth compressing. It stays so until everybody has left.
+    pub(crate) fn compresses(&self) -> bool {
+        self.compresses.load(Ordering::Relaxed)
     }
 
     pub(crate) fn remove_member(&self, shard: usize) {
@@ -78,7 +89,12 @@ impl Topics {
 
     pub(crate) fn insert(&self, path: Arc<str>, id: u64) -> Arc<Topic> {
         let shards = (0..self.shards).map(|_| PerShard::default()).collect();
-        let topic = Arc::new(Topic { id, path: Arc::clone(&path), shards });
+        let topic = Arc::new(Topic {
+            id,
+            path: Arc::clone(&path),
+            compresses: AtomicBool::new(false),
+            shards,
+        });
         self.by_path.insert(path, Arc::clone(&topic));
         topic
     }

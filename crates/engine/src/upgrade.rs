@@ -5,6 +5,8 @@ use http::{HeaderMap, Method, StatusCode, Version};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::config::Config;
+use crate::router::WebSocketRoute;
+use crate::{extension, subprotocol};
 
 /// Why an upgrade is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,6 +29,13 @@ pub enum Rejection {
     /// The key is missing, there twice, or not 16 bytes in base64.
     #[error("Sec-WebSocket-Key must be 16 bytes in base64")]
     BadKey,
+    /// The extensions that are offered do not follow the grammar (RFC 6455 section 9.1).
+    #[error("the Sec-WebSocket-Extensions header is malformed")]
+    BadExtensions,
+    /// The subprotocols that are offered are not a list of different tokens (RFC 6455 section
+    /// 4.1).
+    #[error("the Sec-WebSocket-Protocol header is malformed")]
+    BadProtocol,
     /// The allow-list is on and the page's origin is not in it.
     #[error("this origin is not allowed")]
     OriginNotAllowed,
@@ -59,6 +68,8 @@ impl Rejection {
             | Rejection::HostMissing
             | Rejection::ConnectionNotUpgrade
             | Rejection::BadKey
+            | Rejection::BadExtensions
+            | Rejection::BadProtocol
             | Rejection::BadPath => StatusCode::BAD_REQUEST,
         }
     }
@@ -69,13 +80,25 @@ pub(crate) fn is_asked(headers: &HeaderMap) -> bool {
     lists(headers, &UPGRADE, "websocket")
 }
 
-/// Checks everything but the path; returns the accept key for the 101 answer.
+/// What an upgrade is answered with, and what holds from then on.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Accepted {
+    /// The value of `Sec-WebSocket-Accept`.
+    pub(crate) key: String,
+    /// The subprotocol, if one was agreed.
+    pub(crate) protocol: Option<String>,
+    /// Compression, if it was agreed.
+    pub(crate) extension: Option<extension::Agreed>,
+}
+
+/// Checks everything but the path.
 pub(crate) fn check(
     method: &Method,
     version: Version,
     headers: &HeaderMap,
+    route: &WebSocketRoute,
     config: &Config,
-) -> Result<String, Rejection> {
+) -> Result<Accepted, Rejection> {
     if method != Method::GET {
         return Err(Rejection::MethodNotGet);
     }
@@ -98,7 +121,13 @@ pub(crate) fn check(
     if !config.allowed_origins.is_empty() && !origin_allowed(headers, config) {
         return Err(Rejection::OriginNotAllowed);
     }
-    Ok(derive_accept_key(key))
+    let protocol = subprotocol::negotiate(headers, &route.protocols);
+    let protocol = protocol.map_err(|_| Rejection::BadProtocol)?.map(str::to_owned);
+    let extension = match route.compress.unwrap_or(config.compression) {
+        true => extension::negotiate(headers).map_err(|_| Rejection::BadExtensions)?,
+        false => None,
+    };
+    Ok(Accepted { key: derive_accept_key(key), protocol, extension })
 }
 
 fn origin_allowed(headers: &HeaderMap, config: &Config) -> bool {
@@ -157,7 +186,17 @@ mod tests {
         for (name, value) in headers {
             map.append(*name, value.parse().expect("a header value"));
         }
-        check(&Method::GET, Version::HTTP_11, &map, config)
+        verdict_on(&Method::GET, Version::HTTP_11, &map, config)
+    }
+
+    fn verdict_on(
+        method: &Method,
+        version: Version,
+        headers: &HeaderMap,
+        config: &Config,
+    ) -> Result<String, Rejection> {
+        let route = WebSocketRoute::default();
+        check(method, version, headers, &route, config).map(|accepted| accepted.key)
     }
 
     /// The good request with one header replaced, or removed when `value` is empty.
@@ -183,14 +222,44 @@ mod tests {
         assert_eq!(with("sec-websocket-version", "8"), Err(Rejection::UnsupportedVersion));
         assert_eq!(with("sec-websocket-key", ""), Err(Rejection::BadKey));
         assert_eq!(with("sec-websocket-key", "c2hvcnQ="), Err(Rejection::BadKey));
+        assert_eq!(with("sec-websocket-protocol", "chat, chat"), Err(Rejection::BadProtocol));
         assert_eq!(with("sec-websocket-key", "!!!!!!!!!!!!!!!!!!!!!!=="), Err(Rejection::BadKey));
         let mut twice = good();
         twice.push(("sec-websocket-key", KEY));
         assert_eq!(verdict(&twice, &Config::default()), Err(Rejection::BadKey));
-        let old = check(&Method::GET, Version::HTTP_10, &HeaderMap::new(), &Config::default());
+        let old = verdict_on(&Method::GET, Version::HTTP_10, &HeaderMap::new(), &Config::default());
         assert_eq!(old, Err(Rejection::VersionTooOld));
-        let post = check(&Method::POST, Version::HTTP_11, &HeaderMap::new(), &Config::default());
+        let post =
+            verdict_on(&Method::POST, Version::HTTP_11, &HeaderMap::new(), &Config::default());
         assert_eq!(post, Err(Rejection::MethodNotGet));
+    }
+
+    #[test]
+    fn extensions_are_looked_at_only_where_compression_is_allowed() {
+        let plain = Config::default();
+        let compressing = Config { compression: true, ..plain.clone() };
+        let header = "sec-websocket-extensions";
+        let malformed = |config: &Config| {
+            let mut headers = good();
+            headers.push((header, "permessage-deflate;;"));
+            verdict(&headers, config)
+        };
+        assert!(malformed(&plain).is_ok());
+        assert_eq!(malformed(&compressing), Err(Rejection::BadExtensions));
+        let mut map = HeaderMap::new();
+        for (name, value) in good() {
+            map.append(name, value.parse().expect("a header value"));
+        }
+        map.insert(header, "permessage-deflate".parse().expect("a header value"));
+        let agreed = |compress, config| {
+            let route = WebSocketRoute { compress, ..WebSocketRoute::default() };
+            let accepted = check(&Method::GET, Version::HTTP_11, &map, &route, config);
+            accepted.expect("accepted").extension.is_some()
+        };
+        assert!(agreed(None, &compressing), "as the setting says");
+        assert!(!agreed(Some(false), &compressing), "the route goes first");
+        assert!(agreed(Some(true), &plain));
+        assert!(!agreed(None, &plain));
     }
 
     #[test]

@@ -11,9 +11,11 @@ const FLOORS: &[&str] = &[
     "close",
     "path",
     "slots",
+    "token",
     "message",
     // machines
     "router",
+    "deflate",
     "codec",
     "keepalive",
     "outbox",
@@ -32,6 +34,8 @@ const FLOORS: &[&str] = &[
     "publisher",
     "routes",
     // sockets
+    "extension",
+    "subprotocol",
     "upgrade",
     "socket",
     "context",

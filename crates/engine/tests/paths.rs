@@ -328,7 +328,7 @@ async fn a_route_added_while_the_server_runs_takes_the_next_upgrade() {
     assert_eq!(raw.response().await.status, 404);
     server.with(|engine| {
         let pattern = engine::router::Pattern::parse("/new").expect("a pattern");
-        let route = engine::router::WebSocketRoute { id: 0, binary: false };
+        let route = engine::router::WebSocketRoute { id: 0, binary: false, ..Default::default() };
         engine.routes().update(|router| router.insert_websocket(pattern, route));
     });
     let mut client = server.connect("/new").await;

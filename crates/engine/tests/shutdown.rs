@@ -257,7 +257,7 @@ async fn dropping_an_engine_ends_its_threads_and_its_sockets() {
     let mut engine = Engine::new(config(0), app(&folder), Box::new(ring));
     engine.routes().update(|router| {
         let pattern = engine::router::Pattern::parse("/ws").expect("a pattern");
-        let route = engine::router::WebSocketRoute { id: 0, binary: false };
+        let route = engine::router::WebSocketRoute { id: 0, binary: false, ..Default::default() };
         router.insert_websocket(pattern, route);
     });
     let address = engine.listen(None).expect("a free port");

@@ -59,6 +59,12 @@ fn every_variable_changes_its_own_field() {
             Config { max_message_size: 1 << 30, ..default.clone() },
         ),
         ("TINA4_WS_MAX_FRAME_SIZE", "1", Config { max_message_size: 1, ..default.clone() }),
+        ("TINA4_WS_COMPRESSION", "true", Config { compression: true, ..default.clone() }),
+        (
+            "TINA4_WS_COMPRESSION_THRESHOLD",
+            "1",
+            Config { compression_threshold: 1, ..default.clone() },
+        ),
         ("TINA4_WS_MAX_BACKLOG", "4096", Config { max_backlog: 4096, ..default.clone() }),
         ("TINA4_MAX_BUFFERED", "65536", Config { max_buffered: 65536, ..default.clone() }),
         ("TINA4_WS_CLOSE_GRACE", "0", Config { close_grace: Duration::ZERO, ..default.clone() }),

@@ -13,6 +13,12 @@ pub const VARIABLES: &[(&str, &str, &str)] = &[
         "bytes of a WebSocket message; a larger one closes with 1009",
     ),
     ("TINA4_WS_MAX_FRAME_SIZE", "", "the same; TINA4_WS_MAX_MESSAGE_SIZE goes first"),
+    ("TINA4_WS_COMPRESSION", "false", "compressed messages for peers that can inflate them"),
+    (
+        "TINA4_WS_COMPRESSION_THRESHOLD",
+        "1024",
+        "bytes of a message below which it is not compressed",
+    ),
     (
         "TINA4_WS_MAX_BACKLOG",
         "1048576",

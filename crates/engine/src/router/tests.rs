@@ -12,7 +12,7 @@ fn text(value: &str) -> ParamValue {
 fn sockets(patterns: &[&str]) -> Router {
     let mut router = Router::default();
     for (id, text) in (0..).zip(patterns) {
-        let route = WebSocketRoute { id, binary: false };
+        let route = WebSocketRoute { id, binary: false, ..Default::default() };
         assert_eq!(router.insert_websocket(pattern(text), route), None, "{text}");
     }
     router
@@ -146,7 +146,10 @@ fn a_table_made_for_backtracking_is_matched_with_one_visit_a_node() {
             text.push_str(&level(index, bit == 1));
         }
         text.push_str("/end");
-        router.insert_websocket(pattern(&text), WebSocketRoute { id: seed, binary: false });
+        router.insert_websocket(
+            pattern(&text),
+            WebSocketRoute { id: seed, binary: false, ..Default::default() },
+        );
     }
     let mut visits = 0;
     let long = "/a".repeat(MAX_PATTERN_SEGMENTS - 1);
@@ -173,7 +176,10 @@ fn a_path_longer_than_any_pattern_is_matched_by_a_path_parameter_alone() {
     assert_eq!(found(&router, &"/".repeat(100_000)), None);
 
     let rest = format!("{}/{{rest:path}}", &params[..params.rfind('/').unwrap()]);
-    router.insert_websocket(pattern(&rest), WebSocketRoute { id: 1, binary: true });
+    router.insert_websocket(
+        pattern(&rest),
+        WebSocketRoute { id: 1, binary: true, ..Default::default() },
+    );
     assert_eq!(found(&router, &full), Some(0));
     let (id, params) = find(&router, &"/a".repeat(100_000)).unwrap();
     assert_eq!((id, params.len()), (1, MAX_PATTERN_SEGMENTS));
@@ -317,8 +323,8 @@ fn names_that_mean_something_to_javascript_are_ordinary_names() {
 #[test]
 fn a_route_of_the_same_shape_replaces_the_earlier_one_with_its_names() {
     let mut router = sockets(&["/x/{a}/{n:int}", "/x/{a}/{n:float}"]);
-    let newer = WebSocketRoute { id: 9, binary: true };
-    assert_eq!(router.insert_websocket(pattern("/%78/{b}/{m:int}"), newer), Some(0));
+    let newer = WebSocketRoute { id: 9, binary: true, ..Default::default() };
+    assert_eq!(router.insert_websocket(pattern("/%78/{b}/{m:int}"), newer.clone()), Some(0));
     let (route, params) = router.match_websocket("/x/y/1").unwrap().unwrap();
     assert_eq!(route, newer);
     assert_eq!(params, [("b".into(), text("y")), ("m".into(), ParamValue::Number(1.0))]);
@@ -336,7 +342,10 @@ fn a_route_of_the_same_shape_replaces_the_earlier_one_with_its_names() {
 #[test]
 fn websocket_and_http_routes_of_one_path_live_beside_each_other() {
     let mut router = http(&[("GET", "/chat/{room}"), ("GET", "/only/http")]);
-    router.insert_websocket(pattern("/{rest:path}"), WebSocketRoute { id: 5, binary: false });
+    router.insert_websocket(
+        pattern("/{rest:path}"),
+        WebSocketRoute { id: 5, binary: false, ..Default::default() },
+    );
     assert_eq!(answer(&router, "GET", "/chat/a"), Some(0));
     assert_eq!(found(&router, "/chat/a"), Some(5), "the more specific one has no socket");
     assert_eq!(found(&router, "/only/http"), Some(5));

@@ -93,6 +93,7 @@ pub(crate) struct Info {
     pub(crate) params: Params,
     pub(crate) query: String,
     pub(crate) ip: String,
+    pub(crate) protocol: String,
     pub(crate) topic: u64,
 }
 
@@ -115,7 +116,7 @@ type RequestHandler = Box<dyn FnMut(&Request) -> Option<Answer> + Send>;
 /// A server that is being put together.
 pub(crate) struct App {
     config: Config,
-    websockets: Vec<(String, bool, WebSocketHandler)>,
+    websockets: Vec<(String, WebSocketRoute, WebSocketHandler)>,
     requests: Vec<(String, String, RequestHandler)>,
     directory: TempDir,
 }
@@ -153,7 +154,7 @@ impl App {
         pattern: &str,
         handler: impl FnMut(&mut Peer<'_>, On<'_>) + Send + 'static,
     ) -> Self {
-        self.websockets.push((pattern.into(), false, Box::new(handler)));
+        self.websockets.push((pattern.into(), WebSocketRoute::default(), Box::new(handler)));
         self
     }
 
@@ -162,7 +163,14 @@ impl App {
         pattern: &str,
         handler: impl FnMut(&mut Peer<'_>, On<'_>) + Send + 'static,
     ) -> Self {
-        self.websockets.push((pattern.into(), true, Box::new(handler)));
+        let route = WebSocketRoute { binary: true, ..WebSocketRoute::default() };
+        self.websockets.push((pattern.into(), route, Box::new(handler)));
+        self
+    }
+
+    /// Changes the options of the WebSocket route that was added last.
+    pub(crate) fn options(mut self, change: impl FnOnce(&mut WebSocketRoute)) -> Self {
+        change(&mut self.websockets.last_mut().expect("a route").1);
         self
     }
 
@@ -195,10 +203,10 @@ impl App {
         });
         let mut engine = Engine::new(self.config, app, ring);
         engine.routes().update(|router| {
-            for (id, (pattern, binary, _)) in self.websockets.iter().enumerate() {
+            for (id, (pattern, route, _)) in self.websockets.iter().enumerate() {
                 let pattern = Pattern::parse(pattern).expect("a pattern");
-                let (id, binary) = (id as u32, *binary);
-                router.insert_websocket(pattern, WebSocketRoute { id, binary });
+                let route = WebSocketRoute { id: id as u32, ..route.clone() };
+                router.insert_websocket(pattern, route);
             }
             for (id, (method, pattern, _)) in self.requests.iter().enumerate() {
                 let method: Method = method.parse().expect("a method");
@@ -319,6 +327,7 @@ impl Handlers {
                     params: opened.params.clone(),
                     query: opened.query.clone(),
                     ip: opened.ip.to_string(),
+                    protocol: opened.protocol.to_string(),
                     topic: engine.publisher().join(handle).expect("registered"),
                 };
                 self.connections.insert(handle, info.clone());

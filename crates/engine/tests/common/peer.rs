@@ -176,10 +176,16 @@ impl Raw {
 
     /// Takes a frame out of what was read already.
     pub(crate) fn buffered_frame(&mut self) -> Option<Frame> {
+        let (reserved, frame) = self.buffered_frame_with_bits()?;
+        assert_eq!(reserved, 0, "no extension was agreed");
+        Some(frame)
+    }
+
+    /// The same, with its reserved bits.
+    pub(crate) fn buffered_frame_with_bits(&mut self) -> Option<(u8, Frame)> {
         let [first, second, ..] = *self.buffer.as_slice() else {
             return None;
         };
-        assert_eq!(first & 0x70, 0, "no extension was agreed");
         assert!(first & 0x80 != 0, "the server never fragments");
         assert!(second & 0x80 == 0, "the server never masks");
         let (length, at) = match second {
@@ -195,7 +201,7 @@ impl Raw {
         };
         let payload = self.buffer.get(at..at + length)?.to_vec();
         self.buffer.drain(..at + length);
-        Some(Frame { opcode: first & 0x0F, payload })
+        Some((first & 0x70, Frame { opcode: first & 0x0F, payload }))
     }
 
     /// The next frame; `None` at the end of the stream, which must not be inside one.
