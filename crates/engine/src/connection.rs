@@ -353,7 +353,7 @@ impl Connection {
     pub(crate) fn push_frame(self: &Rc<Self>, frame: Bytes) {
         let sent = frame.len();
         let frame = match self.window {
-            Some(window) if self.is_compressible(&frame) => {
+            Some(window) if self.is_open() && self.is_compressible(&frame) => {
                 self.context.deflater.borrow_mut().deflate(&frame, window)
             }
             _ => frame,
@@ -371,6 +371,10 @@ impl Connection {
             _ => chunk.clone(),
         };
         self.push(chunk, 0);
+    }
+
+    fn is_open(&self) -> bool {
+        self.inner.borrow().phase == Phase::Open
     }
 
     fn is_compressible(&self, frame: &[u8]) -> bool {
