@@ -70,9 +70,15 @@ impl<'a> Setting<'a> {
 
     /// Why this value is refused, without showing it: there may be a password in it.
     pub(super) fn refused_unseen(self, accepted: impl Into<String>) -> ConfigError {
+        let without_query = |url: &str| match url.split_once('?') {
+            Some((url, _)) => format!("{url}?…"),
+            None => url.to_owned(),
+        };
         let shown = match self.text.rsplit_once('@') {
-            Some((_, rest)) => format!("…@{rest}"),
-            None => self.text.to_owned(),
+            // Part of a query, or of a password that should have been encoded.
+            Some((before, _)) if before.contains('?') => "…".to_owned(),
+            Some((_, rest)) => format!("…@{}", without_query(rest)),
+            None => without_query(self.text),
         };
         ConfigError::new(self.name, &shown, accepted.into())
     }

@@ -194,6 +194,16 @@ fn the_backplane_is_named_by_a_kind_and_a_url() {
         error.starts_with("TINA4_WS_BACKPLANE_URL is \"…@h:1\", accepted is a URL such as redis")
     );
     assert!(!error.contains("sesame"));
+    for url in [
+        "redis://u@h?pass=sesame&x=1",
+        "unix:///run/s?pass=sesame&x=1",
+        "unix:///run/s?pass=open@sesame&x=1",
+        "amqp://u:open?sesame@h",
+        "amqp://u:open?a@sesame@h",
+    ] {
+        let error = bus("redis", url).expect_err("refused");
+        assert!(!error.contains("sesame") && !error.contains("open"), "{error}");
+    }
 }
 
 #[test]
