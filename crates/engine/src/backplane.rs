@@ -9,6 +9,8 @@ mod complaint;
 mod control;
 mod counting;
 mod envelope;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzzing;
 mod link;
 mod nats;
 mod node;

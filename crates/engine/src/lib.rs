@@ -19,6 +19,7 @@
 //!   `opening` from the request to the connection
 //! - requests: `client_ip`, `body` and `http`, which uses them
 //! - [`shard`](self) the thread that owns them; [`server`] the engine as a whole
+//! - `fuzzing` what random bytes are fed to, in no other build
 #![forbid(unsafe_code)]
 
 pub mod backplane;
@@ -33,6 +34,8 @@ mod context;
 pub mod deflate;
 pub mod event;
 mod extension;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 mod html_context;
 mod http;
 mod hub;

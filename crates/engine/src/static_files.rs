@@ -125,7 +125,7 @@ pub async fn serve_file(
 
 /// The file a request path means, relative to a root, and whether it asks for a folder; `None` if
 /// the path cannot mean any.
-fn decode(uri_path: &str) -> Option<(PathBuf, bool)> {
+pub(crate) fn decode(uri_path: &str) -> Option<(PathBuf, bool)> {
     let path = uri_path.strip_prefix('/')?;
     let mut relative = PathBuf::new();
     let (path, wants_folder) = match path.strip_suffix('/') {

@@ -50,6 +50,8 @@ const FLOORS: &[&str] = &[
     // the engine
     "shard",
     "server",
+    // random bytes
+    "fuzzing",
 ];
 
 /// What a file of tests may use is not said here.
