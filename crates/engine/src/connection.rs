@@ -1,10 +1,10 @@
 //! One upgraded socket: reading, writing, keep-alive and the closing handshake (RFC 6455).
 //!
 //! A connection lives on its shard's thread. Its task reads; commands and the sweep write through
-//! it directly, without a hop. It knows no handlers: what happens becomes events.
+//! it directly, without a hop. It knows no handlers: what happens becomes events. Here is its life;
+//! `input` is what the peer sends, `output` what goes to the peer.
 
 use std::cell::{Cell, RefCell};
-use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -18,15 +18,18 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::close;
-use crate::codec::{Decoder, Item, Limits, Violation};
+use crate::codec::{Decoder, Violation};
 use crate::context::Context;
-use crate::deflate::{Deflated, Window};
-use crate::event::{Event, LogLevel};
+use crate::deflate::Window;
+use crate::event::Event;
 use crate::keepalive::{Overdue, Phase, Signs};
-use crate::message::{self, Kind};
-use crate::outbox::{Chunk, Flushed, Gauge, Outbox};
+use crate::message;
+use crate::outbox::{Chunk, Gauge, Outbox};
 use crate::slots::Handle;
-use crate::socket::{FullSink, Socket, TcpSink};
+use crate::socket::{FullSink, Socket};
+
+mod input;
+mod output;
 
 /// Reads one connection may do before the others have their turn.
 const READS_A_TURN: usize = 4;
@@ -69,6 +72,8 @@ struct Inner {
     signs: Signs,
     /// The peer's close frame, as soon as it is here.
     peer_close: Option<(u16, Box<str>)>,
+    /// What the peer broke, as soon as it has.
+    violation: Option<Violation>,
     /// Positions in the stream of written bytes that someone waits for.
     drains: Vec<u64>,
 }
@@ -124,6 +129,7 @@ impl Connection {
                 assembling: 0,
                 signs: Signs::new(Instant::now()),
                 peer_close: None,
+                violation: None,
                 drains: Vec::new(),
             }),
         });
@@ -228,170 +234,14 @@ impl Connection {
     /// Whether reading stops until the handlers have caught up.
     fn must_pause(&self, inner: &Inner) -> bool {
         let config = self.context.config();
-        inner.phase == Phase::Open
-            && (inner.waiting.events >= config.inbound_max_events
-                || inner.waiting.bytes >= config.inbound_max_bytes
-                || self.context.shared.is_over())
-    }
-
-    fn take_input(&self, inner: &mut Inner, input: &mut [u8]) {
-        inner.signs.alive(Instant::now());
-        if matches!(inner.phase, Phase::Failing { .. } | Phase::Closed { .. } | Phase::Ended) {
-            return;
-        }
-        let config = self.context.config();
-        let limits =
-            Limits { max_message: config.max_message_size, max_fragments: config.max_fragments };
-        let deliver = inner.phase == Phase::Open;
-        let mut unsupported = false;
-        let mut messages = 0;
-        let mut bytes = 0;
-        // One read of plain messages is bounded by its size. A thousand times that may be in a read
-        // of compressed ones.
-        let room = match self.window {
-            Some(_) => config.inbound_max_bytes.saturating_sub(inner.waiting.bytes),
-            None => usize::MAX,
-        };
-        let mut inflater = self.window.map(|_| self.context.inflater.borrow_mut());
-        let Inner { decoder, outbox, blocked, pong, peer_close, .. } = inner;
-        let result =
-            decoder.decode(input, &limits, inflater.as_deref_mut(), &mut |item| match item {
-                Item::Text(data) if deliver => {
-                    messages += 1;
-                    bytes += data.bytes().len();
-                    self.context.message(self.handle, Kind::Text, data);
-                    if bytes < room { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-                }
-                Item::Binary(data) if deliver => {
-                    let kind = if self.binary { Kind::Binary } else { Kind::Text };
-                    if kind == Kind::Text && std::str::from_utf8(data.bytes()).is_err() {
-                        unsupported = true;
-                        return ControlFlow::Break(());
-                    }
-                    messages += 1;
-                    bytes += data.bytes().len();
-                    self.context.message(self.handle, kind, data);
-                    if bytes < room { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-                }
-                Item::Ping(payload) if deliver => {
-                    let frame = message::pong(payload);
-                    if *blocked {
-                        // RFC 6455 section 5.5.3: of several pings only the last must be answered.
-                        *pong = Some(frame);
-                    } else {
-                        outbox.push(Chunk::control(frame));
-                    }
-                    ControlFlow::Continue(())
-                }
-                Item::Close { code, reason } => {
-                    *peer_close = Some((code, reason.into()));
-                    ControlFlow::Break(())
-                }
-                // After our own close frame nothing but the peer's is of interest.
-                _ => ControlFlow::Continue(()),
-            });
-        drop(inflater);
-        if messages > 0 {
-            inner.signs.message();
-            inner.waiting.events += messages;
-            inner.waiting.bytes += bytes;
-            self.context.meter(bytes as isize);
-        }
-        if let Ok(taken) = result
-            && !unsupported
-            && inner.peer_close.is_none()
-        {
-            inner.rest = input[taken..].into();
-        }
-        self.meter_decoder(inner);
-        if unsupported {
-            let violation = Violation {
-                code: close::UNSUPPORTED,
-                reason: "this route takes text; the binary message is not UTF-8",
-            };
-            self.fail(inner, violation);
-        } else if let Err(violation) = result {
-            self.fail(inner, violation);
-        } else if inner.peer_close.is_some() {
-            self.answer_close(inner);
-        } else if inner.outbox.bytes() > 0 {
-            self.flush_inner(inner);
-        }
-    }
-
-    /// Counts what an unfinished message takes, and what is not decoded.
-    fn meter_decoder(&self, inner: &mut Inner) {
-        let held = inner.decoder.held() + inner.rest.len();
-        if held != inner.assembling {
-            self.context.meter(held as isize - inner.assembling as isize);
-            inner.assembling = held;
-        }
-    }
-
-    /// RFC 6455 section 5.5.1: the answer to a close frame repeats its code.
-    fn answer_close(&self, inner: &mut Inner) {
-        if inner.phase == Phase::Open {
-            let code = inner.peer_close.as_ref().map_or(close::NORMAL, |(code, _)| *code);
-            inner.outbox.push(Chunk::control(message::close_frame(code, "")));
-        }
-        inner.phase = Phase::Closed { since: Instant::now() };
-        self.flush_inner(inner);
-    }
-
-    /// RFC 6455 section 7.1.7, with the close frame that says why.
-    fn fail(&self, inner: &mut Inner, violation: Violation) {
-        let now = Instant::now();
-        if inner.phase == Phase::Open {
-            let frame = message::close_frame(violation.code, violation.reason);
-            inner.outbox.push(Chunk::control(frame));
-        }
-        inner.phase = Phase::Failing { since: now };
-        self.flush_inner(inner);
-    }
-
-    /// Queues a frame that was sent to this connection alone, compressed if that was agreed.
-    pub(crate) fn push_frame(self: &Rc<Self>, frame: Bytes) {
-        let sent = frame.len();
-        let frame = match self.window {
-            Some(window) if self.is_open() && self.is_compressible(&frame) => {
-                self.context.deflater.borrow_mut().deflate(&frame, window)
+        match inner.phase {
+            Phase::Open => {
+                inner.waiting.events >= config.inbound_max_events
+                    || inner.waiting.bytes >= config.inbound_max_bytes
+                    || self.context.shared.is_over()
             }
-            _ => frame,
-        };
-        self.push(Chunk::control(frame), sent);
-    }
-
-    /// Queues a frame that goes to many, compressed if that was agreed: once for all of them.
-    pub(crate) fn push_shared(self: &Rc<Self>, chunk: &Chunk, deflated: Option<&Deflated>) {
-        let chunk = match (self.window, deflated) {
-            (Some(window), Some(deflated)) => {
-                let deflater = &mut self.context.deflater.borrow_mut();
-                Chunk::control(deflated.frame(&chunk.bytes, window, deflater))
-            }
-            _ => chunk.clone(),
-        };
-        self.push(chunk, 0);
-    }
-
-    fn is_open(&self) -> bool {
-        self.inner.borrow().phase == Phase::Open
-    }
-
-    fn is_compressible(&self, frame: &[u8]) -> bool {
-        message::payload(frame).len() >= self.context.config().compression_threshold
-    }
-
-    /// Queues whole frames, unless the connection is closing. `sent` says how many bytes of frames
-    /// were sent to this connection alone, before any compression. They are written by the next
-    /// [`Self::flush`].
-    pub(crate) fn push(self: &Rc<Self>, chunk: Chunk, sent: usize) {
-        let inner = &mut *self.inner.borrow_mut();
-        inner.received += sent as u64;
-        if inner.phase == Phase::Open {
-            inner.outbox.push(chunk);
-            self.mark_dirty();
+            phase => matches!(phase, Phase::Settling { .. }),
         }
-        self.gauge.settle(inner.received, inner.outbox.bytes());
     }
 
     /// Begins the closing handshake behind whatever is queued.
@@ -413,128 +263,16 @@ impl Connection {
         }
     }
 
-    /// Emits one `Drained` once everything queued by now is written.
-    pub(crate) fn drain(&self) {
-        let inner = &mut *self.inner.borrow_mut();
-        let position = inner.outbox.written() + inner.outbox.bytes() as u64;
-        if inner.phase == Phase::Ended || inner.outbox.bytes() == 0 {
-            self.context.event(Event::Drained { handle: self.handle });
-        } else {
-            inner.drains.push(position);
-        }
-    }
-
-    /// Writes what is queued.
-    pub(crate) fn flush(&self) {
-        self.dirty.set(false);
-        let inner = &mut *self.inner.borrow_mut();
-        self.flush_inner(inner);
-    }
-
-    fn flush_inner(&self, inner: &mut Inner) {
-        let Some(Socket { stream, .. }) = &mut inner.socket else {
-            return;
-        };
-        if !inner.blocked {
-            let scratch = &mut *self.context.scratch.borrow_mut();
-            let mut flushed = inner.outbox.flush(&mut TcpSink(stream), scratch);
-            if let (Ok(Flushed::All), Phase::Open) = (&flushed, inner.phase)
-                && let Some(pong) = inner.pong.take()
-            {
-                inner.outbox.push(Chunk::control(pong));
-                flushed = inner.outbox.flush(&mut TcpSink(stream), scratch);
-            }
-            match flushed {
-                Ok(Flushed::All) => {}
-                Ok(Flushed::Blocked) => {
-                    inner.blocked = true;
-                    // The task waits for room; it alone can be woken by the socket.
-                    wake(inner);
-                }
-                Err(_) => return self.end(inner),
-            }
-        }
-        inner.outbox.unpin();
-        if inner.phase == Phase::Open {
-            self.check_backlog(inner);
-        }
-        self.wrote(inner);
-        if matches!(inner.phase, Phase::Closed { .. }) && inner.outbox.bytes() == 0 {
-            self.end(inner);
-        }
-    }
-
-    /// Brings gauge, meter and whoever waits for a drain up to date.
-    fn wrote(&self, inner: &mut Inner) {
-        let left = inner.outbox.bytes();
-        self.gauge.settle(inner.received, left);
-        if left != inner.metered {
-            self.context.meter(left as isize - inner.metered as isize);
-            inner.metered = left;
-        }
-        if !inner.drains.is_empty() {
-            let written = inner.outbox.written();
-            let all = left == 0;
-            inner.drains.retain(|position| {
-                let waits = !all && *position > written;
-                if !waits {
-                    self.context.event(Event::Drained { handle: self.handle });
-                }
-                waits
-            });
-        }
-    }
-
-    /// A slow consumer is closed, so that it costs nobody else memory. One message always fits.
-    fn check_backlog(&self, inner: &mut Inner) {
-        let cap = self.context.config().max_backlog;
-        if inner.outbox.bytes() > cap && inner.outbox.is_more_than_one_message() {
-            self.shed(inner, "reading too slowly");
-        }
-    }
-
-    /// Drops whole unsent frames and closes with 1013; a partly written frame is finished.
-    fn shed(&self, inner: &mut Inner, reason: &str) {
-        let dropped = inner.outbox.drop_unsent();
-        let counters = &self.context.shared.counters;
-        counters.dropped_frames.fetch_add(dropped, Ordering::Relaxed);
-        counters.slow_consumers.fetch_add(1, Ordering::Relaxed);
-        let message = format!("closed with 1013, {reason}: {dropped} frames dropped");
-        self.context.queue.log(LogLevel::Warning, Some(self.handle), message);
-        inner.outbox.push(Chunk::control(message::close_frame(close::TRY_AGAIN, reason)));
-        inner.phase = Phase::Closing { since: Instant::now() };
-        wake(inner);
-    }
-
-    /// What closing this connection with 1013 could free, in bytes: of its outbox, and of a message
-    /// it has not finished.
-    pub(crate) fn backlog(&self) -> (usize, usize) {
-        let inner = self.inner.borrow();
-        if inner.phase == Phase::Open { (inner.metered, inner.assembling) } else { (0, 0) }
-    }
-
-    /// Closes with 1013 because the process holds too much.
-    pub(crate) fn shed_for_memory(&self) {
-        let inner = &mut *self.inner.borrow_mut();
-        if inner.phase == Phase::Open {
-            self.shed(inner, "the server is out of buffer memory");
-            if inner.assembling > 0 {
-                // The rest of the unfinished message means nothing without its beginning.
-                inner.decoder = Decoder::default();
-                inner.rest = Box::default();
-                inner.phase = Phase::Failing { since: Instant::now() };
-                self.meter_decoder(inner);
-            }
-            self.flush_inner(inner);
-        }
-    }
-
     /// A message of `bytes` was handed to its handler.
-    pub(crate) fn acknowledge(&self, bytes: usize) {
+    pub(crate) fn acknowledge(self: &Rc<Self>, bytes: usize) {
         let inner = &mut *self.inner.borrow_mut();
         inner.waiting.events = inner.waiting.events.saturating_sub(1);
         inner.waiting.bytes = inner.waiting.bytes.saturating_sub(bytes);
         self.context.meter(-(bytes as isize));
+        if matches!(inner.phase, Phase::Settling { .. }) && inner.waiting.events == 0 {
+            // What the handler sent comes behind this, in the same batch.
+            self.mark_dirty();
+        }
         self.resume_if(inner);
     }
 
@@ -576,8 +314,15 @@ impl Connection {
                 self.mark_dirty();
             }
             Overdue::Idle => self.close(close::GOING_AWAY, "idle timeout"),
+            Overdue::CloseTimeout if self.is_settling() => {
+                self.settled(&mut self.inner.borrow_mut());
+            }
             Overdue::Dead | Overdue::CloseTimeout => self.terminate(),
         }
+    }
+
+    fn is_settling(&self) -> bool {
+        matches!(self.inner.borrow().phase, Phase::Settling { .. })
     }
 
     /// Whether a socket that nobody reads has failed: reset by the peer, or given up by the system

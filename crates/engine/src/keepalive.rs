@@ -9,6 +9,9 @@ use crate::config::Config;
 pub(crate) enum Phase {
     /// Messages go both ways.
     Open,
+    /// The peer has said its last, by a close frame or by breaking the rules. Our close frame waits
+    /// for what the handlers answer to the messages that came before.
+    Settling { since: Instant },
     /// We sent a close frame and wait for the peer's.
     Closing { since: Instant },
     /// The peer broke the rules: what it still sends is thrown away until it hangs up, so that our
@@ -18,6 +21,13 @@ pub(crate) enum Phase {
     Closed { since: Instant },
     /// The socket is gone.
     Ended,
+}
+
+impl Phase {
+    /// Whether what handlers send still goes out.
+    pub(crate) fn sends(self) -> bool {
+        matches!(self, Phase::Open | Phase::Settling { .. })
+    }
 }
 
 /// What is due.
@@ -30,7 +40,7 @@ pub(crate) enum Overdue {
     Dead,
     /// No message for `TINA4_WS_IDLE_TIMEOUT`.
     Idle,
-    /// The closing handshake took longer than `TINA4_WS_CLOSING_TIMEOUT`.
+    /// The closing handshake, or settling for it, took longer than `TINA4_WS_CLOSING_TIMEOUT`.
     CloseTimeout,
 }
 
@@ -72,7 +82,10 @@ impl Signs {
     ) -> Overdue {
         match phase {
             Phase::Ended => Overdue::Nothing,
-            Phase::Closing { since } | Phase::Failing { since } | Phase::Closed { since } => {
+            Phase::Settling { since }
+            | Phase::Closing { since }
+            | Phase::Failing { since }
+            | Phase::Closed { since } => {
                 if now.duration_since(since) >= config.closing_timeout {
                     Overdue::CloseTimeout
                 } else {
@@ -155,7 +168,12 @@ mod tests {
     fn every_way_of_closing_has_an_end() {
         let (since, config) = (Instant::now(), config());
         let signs = Signs::new(since);
-        for phase in [Phase::Closing { since }, Phase::Failing { since }, Phase::Closed { since }] {
+        for phase in [
+            Phase::Settling { since },
+            Phase::Closing { since },
+            Phase::Failing { since },
+            Phase::Closed { since },
+        ] {
             let due = |seconds| signs.overdue(phase, true, &config, at(since, seconds));
             assert_eq!(due(4), Overdue::Nothing);
             assert_eq!(due(5), Overdue::CloseTimeout);

@@ -2,6 +2,7 @@
 //! says why when it broke the rules.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use engine::Handle;
 use futures_util::{SinkExt, StreamExt};
@@ -342,6 +343,7 @@ async fn what_came_before_the_violation_is_still_delivered() {
     bytes.extend(frame(true, opcode::TEXT, b"after"));
     raw.write(bytes).await;
     let handle = server.opened("/echo", 1).await[0];
+    assert_eq!(raw.frame().await.payload, b"good");
     assert_eq!(raw.frame().await.close().0, 1002);
     drop(raw);
     assert_eq!(server.closed(handle).await.0, 1006);
@@ -412,4 +414,52 @@ async fn a_close_from_the_server_ends_when_the_peer_answers() {
     assert!(within("the end", client.0.next()).await.is_none());
     let handle = server.opened("/bye", 1).await[0];
     assert_eq!(server.closed(handle).await, (4010, "not you".into()));
+}
+
+#[tokio::test]
+async fn what_came_before_a_violation_is_answered_before_the_close_frame() {
+    let server = server();
+    let mut raw = server.raw_websocket("/echo").await;
+    let mut bytes = frame(true, opcode::TEXT, b"one");
+    bytes.extend(frame(true, opcode::TEXT, b"two"));
+    bytes.extend([0xF1, 0x80, 0, 0, 0, 0]);
+    bytes.extend(frame(true, opcode::TEXT, b"too late"));
+    raw.write(bytes).await;
+    assert_eq!(raw.frame().await.payload, b"one");
+    assert_eq!(raw.frame().await.payload, b"two");
+    assert_eq!(raw.frame().await.close().0, 1002);
+}
+
+#[tokio::test]
+async fn what_came_before_a_close_frame_is_answered_before_ours() {
+    let server = server();
+    let mut raw = server.raw_websocket("/echo").await;
+    let mut bytes = frame(true, opcode::TEXT, b"one");
+    bytes.extend(frame(true, opcode::CLOSE, b"\x0f\xa1bye"));
+    raw.write(bytes).await;
+    assert_eq!(raw.frame().await.payload, b"one");
+    assert_eq!(raw.frame().await.close().0, 4001);
+    let handle = server.opened("/echo", 1).await[0];
+    assert_eq!(server.closed(handle).await, (4001, "bye".into()));
+}
+
+#[tokio::test]
+async fn a_last_word_waits_for_busy_handlers_no_longer_than_the_closing_timeout() {
+    for (last, code) in [(&b"\x0b\x80"[..], 1002), (&frame(true, opcode::CLOSE, b"\x03\xe8"), 1000)]
+    {
+        let server = App::new()
+            .with(|config| config.closing_timeout = Duration::from_millis(100))
+            .websocket("/echo", echo)
+            .start();
+        let mut raw = server.raw_websocket("/echo").await;
+        let handle = server.opened("/echo", 1).await[0];
+        let blocked = server.block();
+        raw.write([frame(true, opcode::TEXT, b"waits").as_slice(), last].concat()).await;
+        assert_eq!(raw.frame().await.close().0, code);
+        drop(raw);
+        drop(blocked);
+        server.closed(handle).await;
+        let waits = |seen: &Seen| *seen == Seen::Text(handle, "waits".into());
+        assert!(server.seen().iter().any(waits), "the handler is told all the same");
+    }
 }
