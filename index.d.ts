@@ -552,6 +552,20 @@ export interface Tina4Config {
    * 1048576 (1 MiB).
    */
   wsMaxMessageSize?: number;
+  /** Frames that one message may come in; more closes with 1008. `TINA4_WS_MAX_FRAGMENTS`; default 4096. */
+  wsMaxFragments?: number;
+  /**
+   * Pings, pongs and close frames that a peer may send in a second, 0 for no limit; more closes with 1008.
+   * `TINA4_WS_MAX_CONTROL_FRAMES`; default 1000.
+   */
+  wsMaxControlFrames?: number;
+  /**
+   * Messages of one connection that may wait for its handler; then its socket is not read until some are handled.
+   * `TINA4_WS_MAX_PENDING_MESSAGES`; default 64.
+   */
+  wsMaxPendingMessages?: number;
+  /** Bytes of them, 1 to 1 GiB; then its socket is not read. `TINA4_WS_MAX_PENDING_SIZE`; default 262144 (256 KiB). */
+  wsMaxPendingSize?: number;
   /**
    * Compress messages for peers that can inflate them; a route may say otherwise. `TINA4_WS_COMPRESSION`; default false.
    */
@@ -565,6 +579,11 @@ export interface Tina4Config {
   wsMaxBacklog?: number;
   /** Connections at a time; an upgrade above gets 503. `TINA4_WS_MAX_CONNECTIONS`; default 0, no limit. */
   wsMaxConnections?: number;
+  /**
+   * The same for one address, or one IPv6 network of /64; an upgrade above gets 503. Behind a proxy set {@link trustedProxies}
+   * too, or everybody has the proxy's. `TINA4_WS_MAX_CONNECTIONS_PER_IP`; default 0, no limit.
+   */
+  wsMaxConnectionsPerIp?: number;
   /** Seconds between two pings to a peer, 0 for none. `TINA4_WS_PING_INTERVAL`; default 30. */
   wsPingInterval?: number;
   /** Seconds a peer has to answer a ping before it counts as dead. `TINA4_WS_PING_TIMEOUT`; default 10. */

@@ -36,6 +36,12 @@ pub(crate) enum Item<'a> {
     Close { code: u16, reason: &'a str },
 }
 
+impl Item<'_> {
+    pub(crate) fn is_control(&self) -> bool {
+        matches!(self, Item::Ping(_) | Item::Pong | Item::Close { .. })
+    }
+}
+
 /// A message's bytes: in the read buffer or the inflater's, or assembled from several reads.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Data<'a> {

@@ -114,9 +114,13 @@ pub struct Config {
     /// `TINA4_WS_MAX_MESSAGE_SIZE`, then `TINA4_WS_MAX_FRAME_SIZE`; default 1 MiB. Raise it for
     /// peers that send files; each connection may hold this much of an unfinished message.
     pub max_message_size: usize,
-    /// Frames that one message may come in. No variable; default 4,096. A fragment costs work
-    /// however few bytes are in it, so that the size alone does not bound what a peer can cause.
+    /// Frames that one message may come in, 1 to 1,048,576; more closes with 1008.
+    /// `TINA4_WS_MAX_FRAGMENTS`; default 4,096. A fragment costs work however few bytes are in it,
+    /// so that the size alone does not bound what a peer can cause.
     pub max_fragments: usize,
+    /// Pings, pongs and close frames that a peer may send in one second, zero for no limit; more
+    /// closes with 1008. `TINA4_WS_MAX_CONTROL_FRAMES`; default 1,000. Each ping is answered.
+    pub max_control_frames: usize,
     /// Whether messages are compressed for peers that can inflate them (permessage-deflate, RFC
     /// 7692); a route may say otherwise. `TINA4_WS_COMPRESSION`; default false. It costs CPU on the
     /// threads that own sockets, for every message that is sent to one, and saves traffic.
@@ -132,12 +136,13 @@ pub struct Config {
     /// reading pauses, the largest outboxes close with 1013 and new bodies get 503.
     /// `TINA4_MAX_BUFFERED`; default 256 MiB. Set it to what the machine has to spare.
     pub max_buffered: usize,
-    /// Undelivered events of one connection at which its socket is not read any more. No variable;
-    /// default 64.
-    pub inbound_max_events: usize,
-    /// Bytes of undelivered messages of one connection at which its socket is not read any more. No
-    /// variable; default 256 KiB.
-    pub inbound_max_bytes: usize,
+    /// Messages of one connection that wait for its handler, 1 to 1,048,576, at which its socket is
+    /// not read any more. `TINA4_WS_MAX_PENDING_MESSAGES`; default 64. A read that has begun is
+    /// finished, so there may be more for a moment.
+    pub max_pending_messages: usize,
+    /// Bytes of them, 1 to 1 GiB, at which its socket is not read any more.
+    /// `TINA4_WS_MAX_PENDING_SIZE`; default 256 KiB.
+    pub max_pending_bytes: usize,
     /// How long the close handler waits for one that is pending when the socket ends; zero does not
     /// wait. `TINA4_WS_CLOSE_GRACE`; default 5 s.
     pub close_grace: Duration,
@@ -155,6 +160,11 @@ pub struct Config {
     /// WebSocket connections at a time, zero for no limit; above it an upgrade gets 503.
     /// `TINA4_WS_MAX_CONNECTIONS`; default 0.
     pub max_connections: usize,
+    /// The same for one address, or for the /64 network of one that is IPv6, zero for no limit; above
+    /// it an upgrade gets 503. `TINA4_WS_MAX_CONNECTIONS_PER_IP`; default 0. A company or a mobile
+    /// network may have one address for thousands; behind a proxy set `TINA4_TRUSTED_PROXIES`, or all
+    /// have the proxy's.
+    pub max_connections_per_ip: usize,
     /// Time between two pings to a peer, zero for none. `TINA4_WS_PING_INTERVAL`; default 30 s.
     /// Shorter than the idle time of the proxies in between, so that they keep the connection.
     pub ping_interval: Duration,
@@ -228,18 +238,20 @@ impl Default for Config {
             io_threads: (cores - 1).clamp(1, 8),
             max_message_size: MIB,
             max_fragments: 4096,
+            max_control_frames: 1_000,
             compression: false,
             compression_threshold: KIB,
             max_backlog: MIB,
             max_buffered: 256 * MIB,
-            inbound_max_events: 64,
-            inbound_max_bytes: 256 * KIB,
+            max_pending_messages: 64,
+            max_pending_bytes: 256 * KIB,
             close_grace: Duration::from_secs(5),
             closing_timeout: Duration::from_secs(5),
             handler_timeout: Duration::from_secs(60),
             secret: None,
             trusted_proxies: Vec::new(),
             max_connections: 0,
+            max_connections_per_ip: 0,
             ping_interval: Duration::from_secs(30),
             ping_timeout: Duration::from_secs(10),
             idle_timeout: Duration::ZERO,
@@ -334,13 +346,23 @@ impl Config {
             MIN_HEADER_BYTES,
             1024 * 1024,
         )?;
-        if let Some(count) = settings.get("TINA4_MAX_HEADERS") {
-            config.max_headers = count.number("a whole number", 1, 1_000)?;
-        }
-        if let Some(count) = settings.get("TINA4_WS_MAX_CONNECTIONS") {
-            let max = u64::from(u32::MAX);
-            config.max_connections = count.number("a whole number (0 is no limit)", 0, max)?;
-        }
+        bytes("TINA4_WS_MAX_PENDING_SIZE", &mut config.max_pending_bytes, 1, GIB)?;
+        let count = |name, into: &mut usize, min, max| match settings.get(name) {
+            Some(setting) => {
+                let kind =
+                    if min == 0 { "a whole number (0 is no limit)" } else { "a whole number" };
+                setting.number(kind, min, max).map(|value| *into = value)
+            }
+            None => Ok(()),
+        };
+        count("TINA4_MAX_HEADERS", &mut config.max_headers, 1, 1_000)?;
+        let many = 1_048_576;
+        count("TINA4_WS_MAX_FRAGMENTS", &mut config.max_fragments, 1, many)?;
+        count("TINA4_WS_MAX_CONTROL_FRAMES", &mut config.max_control_frames, 0, many)?;
+        count("TINA4_WS_MAX_PENDING_MESSAGES", &mut config.max_pending_messages, 1, many)?;
+        let most = u64::from(u32::MAX);
+        count("TINA4_WS_MAX_CONNECTIONS", &mut config.max_connections, 0, most)?;
+        count("TINA4_WS_MAX_CONNECTIONS_PER_IP", &mut config.max_connections_per_ip, 0, most)?;
 
         seconds("TINA4_WS_CLOSE_GRACE", &mut config.close_grace, Zero::Now)?;
         seconds("TINA4_WS_CLOSING_TIMEOUT", &mut config.closing_timeout, Zero::Refused)?;

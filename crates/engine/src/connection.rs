@@ -22,7 +22,7 @@ use crate::codec::{Decoder, Violation};
 use crate::context::Context;
 use crate::deflate::Window;
 use crate::event::Event;
-use crate::keepalive::{Overdue, Phase, Signs};
+use crate::keepalive::{ControlRate, Overdue, Phase, Signs};
 use crate::message;
 use crate::outbox::{Chunk, Gauge, Outbox};
 use crate::slots::Handle;
@@ -70,6 +70,7 @@ struct Inner {
     /// What the meter counts of an unfinished message and of the rest.
     assembling: usize,
     signs: Signs,
+    control: ControlRate,
     /// The peer's close frame, as soon as it is here.
     peer_close: Option<(u16, Box<str>)>,
     /// What the peer broke, as soon as it has.
@@ -128,6 +129,7 @@ impl Connection {
                 metered: 0,
                 assembling: 0,
                 signs: Signs::new(Instant::now()),
+                control: ControlRate::default(),
                 peer_close: None,
                 violation: None,
                 drains: Vec::new(),
@@ -236,8 +238,8 @@ impl Connection {
         let config = self.context.config();
         match inner.phase {
             Phase::Open => {
-                inner.waiting.events >= config.inbound_max_events
-                    || inner.waiting.bytes >= config.inbound_max_bytes
+                inner.waiting.events >= config.max_pending_messages
+                    || inner.waiting.bytes >= config.max_pending_bytes
                     || self.context.shared.is_over()
             }
             phase => matches!(phase, Phase::Settling { .. }),
@@ -377,7 +379,6 @@ impl Connection {
         inner.rest = Box::default();
         self.meter_decoder(inner);
         self.wrote(inner);
-        self.context.shared.connections.fetch_sub(1, Ordering::Relaxed);
         let (code, reason) =
             inner.peer_close.take().unwrap_or_else(|| (close::ABNORMAL, Box::default()));
         self.context.event(Event::Close { handle: self.handle, code, reason });

@@ -1,6 +1,6 @@
 //! When a connection must be pinged, and when it must be given up.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::config::Config;
 
@@ -42,6 +42,25 @@ pub(crate) enum Overdue {
     Idle,
     /// The closing handshake, or settling for it, took longer than `TINA4_WS_CLOSING_TIMEOUT`.
     CloseTimeout,
+}
+
+/// How many control frames a peer has sent within a second. It is counted in whole seconds from the
+/// first, so that a burst across their border may be twice as large.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ControlRate {
+    since: Option<Instant>,
+    frames: usize,
+}
+
+impl ControlRate {
+    /// Counts one more; whether that is more than `limit`, unless that is zero.
+    pub(crate) fn exceeds(&mut self, limit: usize, now: Instant) -> bool {
+        if self.since.is_none_or(|since| now.duration_since(since) >= Duration::from_secs(1)) {
+            *self = Self { since: Some(now), frames: 0 };
+        }
+        self.frames += 1;
+        limit > 0 && self.frames > limit
+    }
 }
 
 /// The signs of life of one peer.
@@ -119,8 +138,6 @@ impl Signs {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn config() -> Config {
@@ -162,6 +179,19 @@ mod tests {
         assert_eq!(due, Overdue::Nothing);
         let due = Signs::new(begun).overdue(Phase::Open, false, &config, at(begun, 1_000));
         assert_eq!(due, Overdue::Ping, "which TCP must get through");
+    }
+
+    #[test]
+    fn control_frames_are_counted_by_the_second() {
+        let (begun, mut rate) = (Instant::now(), ControlRate::default());
+        for _ in 0..3 {
+            assert!(!rate.exceeds(3, begun));
+        }
+        assert!(rate.exceeds(3, at(begun, 0)));
+        assert!(!rate.exceeds(3, at(begun, 1)), "another second");
+        for _ in 0..10 {
+            assert!(!rate.exceeds(0, begun), "no limit");
+        }
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::path;
 use crate::response::{Body, TEXT, full, insert};
 use crate::router::{Params, WebSocketRoute};
 use crate::routes::Routes;
-use crate::shared::Load;
+use crate::shared::{Full, Load, Place};
 use crate::socket::Socket;
 use crate::upgrade::{self, Accepted, Rejection};
 
@@ -42,23 +42,6 @@ struct Opening {
     protocol: Box<str>,
     window: Option<Window>,
     head: Head,
-}
-
-/// Gives back a connection's place under `TINA4_WS_MAX_CONNECTIONS` if it never opened.
-struct Reserved(Option<Rc<Context<Connection>>>);
-
-impl Reserved {
-    fn keep(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for Reserved {
-    fn drop(&mut self) {
-        if let Some(context) = &self.0 {
-            context.shared.connections.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
 }
 
 impl Opener {
@@ -93,12 +76,10 @@ impl Opener {
         let config = self.context.config();
         let (method, version, headers) = (request.method(), request.version(), request.headers());
         let accepted = upgrade::check(method, version, headers, &route, config)?;
-        let connections = &self.context.shared.connections;
-        let reserved = Reserved(Some(Rc::clone(&self.context)));
-        let before = connections.fetch_add(1, Ordering::Relaxed);
-        if config.max_connections > 0 && before >= config.max_connections {
-            return Err(Rejection::TooManyConnections);
-        }
+        let place = Place::take(&self.context.shared, ip).map_err(|full| match full {
+            Full::Server => Rejection::TooManyConnections,
+            Full::Address => Rejection::TooManyFromAddress,
+        })?;
         let query = request.uri().query().unwrap_or_default().to_owned();
         let head = Head::new(request.headers());
         let protocol = accepted.protocol.clone().unwrap_or_default().into();
@@ -115,8 +96,8 @@ impl Opener {
             };
             let opening = Opening { route, path, params, query, ip, protocol, window, head };
             let stream = parts.io.into_inner();
-            if let Some(connection) = opener.open(opening, stream, &parts.read_buf, load) {
-                reserved.keep();
+            let socket = Socket { stream, _load: load, _place: place };
+            if let Some(connection) = opener.open(opening, socket, &parts.read_buf) {
                 if let Some((code, reason)) = opener.context.farewell.get() {
                     connection.close(*code, reason);
                 }
@@ -126,13 +107,7 @@ impl Opener {
         Ok(accepted)
     }
 
-    fn open(
-        &self,
-        opening: Opening,
-        stream: TcpStream,
-        early: &[u8],
-        load: Load,
-    ) -> Option<Rc<Connection>> {
+    fn open(&self, opening: Opening, socket: Socket, early: &[u8]) -> Option<Rc<Connection>> {
         let gauge = Arc::new(Gauge::default());
         let Opening { route, path, params, query, ip, protocol, window, head } = opening;
         let agreed = Agreed { binary: route.binary, window };
@@ -153,15 +128,7 @@ impl Opener {
                 gauge: Arc::clone(&gauge),
             })));
             let context = Rc::clone(&self.context);
-            Connection::new(
-                handle,
-                id,
-                agreed,
-                gauge,
-                Socket { stream, _load: load },
-                early,
-                context,
-            )
+            Connection::new(handle, id, agreed, gauge, socket, early, context)
         });
         if connection.is_none() {
             let message = "a shard has no slot left for a connection".to_owned();

@@ -1,7 +1,11 @@
 //! What all shards of an engine share: the configuration and a few counters.
 
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicIsize, AtomicU64, AtomicUsize, Ordering};
+
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
 
 use crate::config::Config;
 
@@ -23,6 +27,8 @@ pub(crate) struct Shared {
     pub(crate) counters: Counters,
     /// Upgraded connections.
     pub(crate) connections: AtomicUsize,
+    /// Upgraded connections by address, while `TINA4_WS_MAX_CONNECTIONS_PER_IP` limits them.
+    by_address: DashMap<IpAddr, usize>,
     /// Open sockets of each shard.
     loads: Box<[AtomicUsize]>,
     /// Bytes in queues and bodies, of all shards.
@@ -36,6 +42,7 @@ impl Shared {
             loads: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
             counters: Counters::default(),
             connections: AtomicUsize::new(0),
+            by_address: DashMap::new(),
             buffered: AtomicIsize::new(0),
         }
     }
@@ -66,6 +73,75 @@ impl Shared {
     }
 }
 
+/// One connection's place under the limits of connections, from before it opens to its end.
+#[derive(Debug)]
+pub(crate) struct Place {
+    shared: Arc<Shared>,
+    /// Under which it is counted, if that is limited.
+    address: Option<IpAddr>,
+}
+
+/// A limit of connections is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Full {
+    /// `TINA4_WS_MAX_CONNECTIONS`
+    Server,
+    /// `TINA4_WS_MAX_CONNECTIONS_PER_IP`
+    Address,
+}
+
+impl Place {
+    /// Takes a place for a connection from `ip`.
+    ///
+    /// # Errors
+    /// The limit that is reached; nothing is taken then.
+    pub(crate) fn take(shared: &Arc<Shared>, ip: IpAddr) -> Result<Self, Full> {
+        let (all, of_one) = (shared.config.max_connections, shared.config.max_connections_per_ip);
+        // Given back by dropping it, whatever comes next.
+        let mut place = Self { shared: Arc::clone(shared), address: None };
+        let before = shared.connections.fetch_add(1, Ordering::Relaxed);
+        if all > 0 && before >= all {
+            return Err(Full::Server);
+        }
+        if of_one > 0 {
+            let address = network(ip);
+            let mut count = shared.by_address.entry(address).or_insert(0);
+            if *count >= of_one {
+                return Err(Full::Address);
+            }
+            *count += 1;
+            place.address = Some(address);
+        }
+        Ok(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.shared.connections.fetch_sub(1, Ordering::Relaxed);
+        if let Some(address) = self.address
+            && let Entry::Occupied(mut count) = self.shared.by_address.entry(address)
+        {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+}
+
+/// What one host counts as: its address, or the first half of one that is IPv6, of which it may use
+/// any second half (RFC 4291 section 2.5.4).
+fn network(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(_) => ip,
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+    }
+}
+
 /// One socket in its shard's count, from being accepted to being closed. An upgrade hands over.
 #[derive(Debug)]
 pub(crate) struct Load {
@@ -83,5 +159,51 @@ impl Load {
 impl Drop for Load {
     fn drop(&mut self) {
         self.shared.loads[self.shard].fetch_sub(1, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limited(of_one: usize) -> Arc<Shared> {
+        let config =
+            Config { max_connections: 4, max_connections_per_ip: of_one, ..Config::default() };
+        Arc::new(Shared::new(config, 1))
+    }
+
+    #[test]
+    fn places_are_counted_by_address_and_given_back() {
+        let shared = limited(2);
+        let take = |ip: &str| Place::take(&shared, ip.parse().expect("an address"));
+        let first = take("10.0.0.1").expect("a place");
+        let _second = take("10.0.0.1").expect("a place");
+        assert_eq!(take("10.0.0.1").map(drop), Err(Full::Address));
+        let _other = take("10.0.0.2").expect("a place");
+        drop(first);
+        let _again = take("10.0.0.1").expect("the place that was given back");
+        let _last = take("10.0.0.3").expect("a place");
+        assert_eq!(take("10.0.0.4").map(drop), Err(Full::Server));
+        assert_eq!(shared.connections.load(Ordering::Relaxed), 4, "a refusal takes nothing");
+    }
+
+    #[test]
+    fn an_address_without_connections_is_forgotten() {
+        let shared = limited(1);
+        let ip = "2001:db8::1".parse().expect("an address");
+        drop(Place::take(&shared, ip));
+        assert!(shared.by_address.is_empty());
+        let unlimited = limited(0);
+        let _place = Place::take(&unlimited, ip);
+        assert!(unlimited.by_address.is_empty(), "nor is one counted without a limit");
+    }
+
+    #[test]
+    fn a_network_of_ipv6_counts_as_one_address() {
+        let shared = limited(1);
+        let take = |ip: &str| Place::take(&shared, ip.parse().expect("an address"));
+        let _one = take("2001:db8:0:1::1").expect("a place");
+        assert_eq!(take("2001:db8:0:1:ffff::2").map(drop), Err(Full::Address));
+        assert!(take("2001:db8:0:2::1").is_ok());
     }
 }

@@ -6,13 +6,15 @@ use socket2::SockRef;
 use tokio::net::TcpStream;
 
 use crate::outbox::Sink;
-use crate::shared::Load;
+use crate::shared::{Load, Place};
 
 /// A connection's socket, counted until it closes.
 pub(crate) struct Socket {
     pub(crate) stream: TcpStream,
     /// Held, not read.
     pub(crate) _load: Load,
+    /// Held, not read.
+    pub(crate) _place: Place,
 }
 
 /// A socket that tokio watches: writing nothing when it is known to be full.

@@ -48,6 +48,9 @@ pub enum Rejection {
     /// `TINA4_WS_MAX_CONNECTIONS` is reached.
     #[error("too many connections")]
     TooManyConnections,
+    /// `TINA4_WS_MAX_CONNECTIONS_PER_IP` is reached.
+    #[error("too many connections from this address")]
+    TooManyFromAddress,
     /// The server is shutting down.
     #[error("the server is shutting down")]
     ShuttingDown,
@@ -61,9 +64,9 @@ impl Rejection {
             Rejection::UnsupportedVersion => StatusCode::UPGRADE_REQUIRED,
             Rejection::OriginNotAllowed => StatusCode::FORBIDDEN,
             Rejection::NotFound => StatusCode::NOT_FOUND,
-            Rejection::TooManyConnections | Rejection::ShuttingDown => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Rejection::TooManyConnections
+            | Rejection::TooManyFromAddress
+            | Rejection::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
             Rejection::VersionTooOld
             | Rejection::HostMissing
             | Rejection::ConnectionNotUpgrade

@@ -186,8 +186,11 @@ async fn a_ping_while_a_message_over_the_backlog_is_written_makes_no_slow_consum
 #[tokio::test]
 async fn of_the_pings_a_peer_piles_up_without_reading_the_last_is_answered() {
     const PINGS: u32 = 100_000;
-    let server =
-        App::new().with(|config| config.max_backlog = 64 * KIB).websocket("/out", quiet).start();
+    let server = App::new()
+        .with(|config| config.max_control_frames = 0)
+        .with(|config| config.max_backlog = 64 * KIB)
+        .websocket("/out", quiet)
+        .start();
     let mut raw = Raw::connect_narrow(server.address).await;
     raw.upgrade("/out").await;
     let handle = server.opened("/out", 1).await[0];

@@ -335,6 +335,30 @@ async fn too_many_fragments_are_answered_with_1008() {
 }
 
 #[tokio::test]
+async fn too_many_control_frames_in_a_second_are_answered_with_1008() {
+    let server =
+        App::new().with(|config| config.max_control_frames = 50).websocket("/echo", echo).start();
+    let mut raw = server.raw_websocket("/echo").await;
+    // Data frames do not count.
+    for _ in 0..100 {
+        raw.write(frame(true, opcode::TEXT, b"data")).await;
+        assert_eq!(raw.frame().await.payload, b"data");
+    }
+    raw.write(frame(true, opcode::PING, b"").repeat(500)).await;
+    let mut pongs = 0;
+    let closed = loop {
+        let frame = raw.frame().await;
+        if frame.opcode == opcode::CLOSE {
+            break frame;
+        }
+        pongs += 1;
+    };
+    assert_eq!(closed.close(), (1008, "too many control frames in a second".into()));
+    // The border of two seconds may lie between them.
+    assert!((50..=100).contains(&pongs), "{pongs} pongs");
+}
+
+#[tokio::test]
 async fn what_came_before_the_violation_is_still_delivered() {
     let server = server();
     let mut raw = server.raw_websocket("/echo").await;

@@ -153,6 +153,32 @@ async fn above_the_limit_of_connections_an_upgrade_gets_503_until_one_has_closed
 }
 
 #[tokio::test]
+async fn above_the_limit_of_one_address_an_upgrade_gets_503_and_others_are_let_in() {
+    let server = App::new()
+        .with(|config| {
+            config.max_connections_per_ip = 1;
+            config.trusted_proxies = vec!["127.0.0.1".parse().expect("an address")];
+        })
+        .websocket("/ws", quiet)
+        .start();
+    let from = |ip: &str| {
+        let header = format!("\r\nx-forwarded-for: {ip}\r\n\r\n");
+        upgrade_request("/ws").replacen("\r\n\r\n", &header, 1)
+    };
+    let mut first = server.raw().await;
+    first.write(from("10.0.0.1")).await;
+    assert_eq!(first.response().await.status, 101);
+    let refused = answer_to(&server, &from("10.0.0.1")).await;
+    assert_eq!(refused.status, 503);
+    assert!(refused.text().contains("too many connections from this address"), "{refused:?}");
+    assert_eq!(answer_to(&server, &from("10.0.0.2")).await.status, 101);
+    let handle = server.opened("/ws", 2).await[0];
+    first.reset();
+    server.closed(handle).await;
+    assert_eq!(answer_to(&server, &from("10.0.0.1")).await.status, 101, "it has left");
+}
+
+#[tokio::test]
 async fn a_refused_or_abandoned_upgrade_takes_no_place() {
     let server = one_place();
     for request in [

@@ -180,7 +180,11 @@ async fn a_close_frame_that_cannot_be_written_does_not_hold_the_connection() {
 #[tokio::test]
 async fn pings_writes_and_closing_go_on_while_the_handlers_are_busy() {
     const MESSAGES: usize = 2_000;
-    let server = app(|config| config.ping_interval = SHORT).start();
+    let server = app(|config| {
+        config.ping_interval = SHORT;
+        config.max_control_frames = 0;
+    })
+    .start();
     let (mut raw, handle) = connected(&server).await;
     let mut narrow = Raw::connect_narrow(server.address).await;
     narrow.upgrade("/ws").await;
@@ -227,7 +231,7 @@ async fn a_peer_is_not_given_up_for_what_it_sent_while_nobody_read() {
     let server = app(|config| {
         config.ping_interval = SHORT;
         config.ping_timeout = PATIENT;
-        config.inbound_max_events = 1;
+        config.max_pending_messages = 1;
     })
     .start();
     let (mut raw, handle) = connected(&server).await;
@@ -348,7 +352,7 @@ async fn a_socket_without_a_next_request_is_closed_at_the_keep_alive_timeout() {
 async fn a_reset_is_noticed_while_reading_is_paused() {
     let server = App::new()
         .with(|config| {
-            config.inbound_max_events = 4;
+            config.max_pending_messages = 4;
             // Without pings, whose failure would tell.
             config.ping_interval = Duration::ZERO;
             config.closing_timeout = Duration::from_millis(40);

@@ -14,8 +14,8 @@ fn small_server() -> App {
     App::new()
         .with(|config| {
             config.max_buffered = 256 * KIB;
-            config.inbound_max_bytes = usize::MAX;
-            config.inbound_max_events = usize::MAX;
+            config.max_pending_bytes = usize::MAX;
+            config.max_pending_messages = usize::MAX;
             config.max_backlog = usize::MAX;
         })
         .websocket("/in", quiet)

@@ -59,6 +59,19 @@ fn every_variable_changes_its_own_field() {
             Config { max_message_size: 1 << 30, ..default.clone() },
         ),
         ("TINA4_WS_MAX_FRAME_SIZE", "1", Config { max_message_size: 1, ..default.clone() }),
+        ("TINA4_WS_MAX_FRAGMENTS", "1", Config { max_fragments: 1, ..default.clone() }),
+        ("TINA4_WS_MAX_CONTROL_FRAMES", "0", Config { max_control_frames: 0, ..default.clone() }),
+        (
+            "TINA4_WS_MAX_PENDING_MESSAGES",
+            "1",
+            Config { max_pending_messages: 1, ..default.clone() },
+        ),
+        ("TINA4_WS_MAX_PENDING_SIZE", "1", Config { max_pending_bytes: 1, ..default.clone() }),
+        (
+            "TINA4_WS_MAX_CONNECTIONS_PER_IP",
+            "5",
+            Config { max_connections_per_ip: 5, ..default.clone() },
+        ),
         ("TINA4_WS_COMPRESSION", "true", Config { compression: true, ..default.clone() }),
         (
             "TINA4_WS_COMPRESSION_THRESHOLD",

@@ -13,6 +13,18 @@ pub const VARIABLES: &[(&str, &str, &str)] = &[
         "bytes of a WebSocket message; a larger one closes with 1009",
     ),
     ("TINA4_WS_MAX_FRAME_SIZE", "", "the same; TINA4_WS_MAX_MESSAGE_SIZE goes first"),
+    ("TINA4_WS_MAX_FRAGMENTS", "4096", "frames of one message; more closes with 1008"),
+    (
+        "TINA4_WS_MAX_CONTROL_FRAMES",
+        "1000",
+        "pings, pongs and close frames of a peer in a second; more closes with 1008, 0 for no limit",
+    ),
+    (
+        "TINA4_WS_MAX_PENDING_MESSAGES",
+        "64",
+        "messages of a connection that wait for its handler; then its socket is not read",
+    ),
+    ("TINA4_WS_MAX_PENDING_SIZE", "262144", "bytes of them; then its socket is not read"),
     ("TINA4_WS_COMPRESSION", "false", "compressed messages for peers that can inflate them"),
     (
         "TINA4_WS_COMPRESSION_THRESHOLD",
@@ -46,6 +58,11 @@ pub const VARIABLES: &[(&str, &str, &str)] = &[
         "TINA4_WS_MAX_CONNECTIONS",
         "0",
         "WebSocket connections at a time, 0 for no limit; above it 503",
+    ),
+    (
+        "TINA4_WS_MAX_CONNECTIONS_PER_IP",
+        "0",
+        "the same for one address, or one IPv6 network of /64, 0 for no limit; above it 503",
     ),
     ("TINA4_WS_PING_INTERVAL", "30", "seconds between pings, 0 for none"),
     ("TINA4_WS_PING_TIMEOUT", "10", "seconds that a peer has to answer a ping"),

@@ -16,9 +16,13 @@ const UNSUPPORTED: Violation = Violation {
     reason: "this route takes text; the binary message is not UTF-8",
 };
 
+const TOO_MANY_CONTROL_FRAMES: Violation =
+    Violation { code: close::POLICY, reason: "too many control frames in a second" };
+
 impl Connection {
     pub(super) fn take_input(&self, inner: &mut Inner, input: &mut [u8]) {
-        inner.signs.alive(Instant::now());
+        let now = Instant::now();
+        inner.signs.alive(now);
         if !matches!(inner.phase, Phase::Open | Phase::Closing { .. }) {
             return;
         }
@@ -26,19 +30,23 @@ impl Connection {
         let limits =
             Limits { max_message: config.max_message_size, max_fragments: config.max_fragments };
         let deliver = inner.phase == Phase::Open;
-        let mut unsupported = false;
+        let mut violation = None;
         let mut messages = 0;
         let mut bytes = 0;
         // One read of plain messages is bounded by its size. A thousand times that may be in a read
         // of compressed ones.
         let room = match self.window {
-            Some(_) => config.inbound_max_bytes.saturating_sub(inner.waiting.bytes),
+            Some(_) => config.max_pending_bytes.saturating_sub(inner.waiting.bytes),
             None => usize::MAX,
         };
         let mut inflater = self.window.map(|_| self.context.inflater.borrow_mut());
-        let Inner { decoder, outbox, blocked, pong, peer_close, .. } = inner;
-        let result =
-            decoder.decode(input, &limits, inflater.as_deref_mut(), &mut |item| match item {
+        let Inner { decoder, outbox, blocked, pong, peer_close, control, .. } = inner;
+        let result = decoder.decode(input, &limits, inflater.as_deref_mut(), &mut |item| {
+            if item.is_control() && control.exceeds(config.max_control_frames, now) {
+                violation = Some(TOO_MANY_CONTROL_FRAMES);
+                return ControlFlow::Break(());
+            }
+            match item {
                 Item::Text(data) if deliver => {
                     messages += 1;
                     bytes += data.bytes().len();
@@ -48,7 +56,7 @@ impl Connection {
                 Item::Binary(data) if deliver => {
                     let kind = if self.binary { Kind::Binary } else { Kind::Text };
                     if kind == Kind::Text && std::str::from_utf8(data.bytes()).is_err() {
-                        unsupported = true;
+                        violation = Some(UNSUPPORTED);
                         return ControlFlow::Break(());
                     }
                     messages += 1;
@@ -72,7 +80,8 @@ impl Connection {
                 }
                 // After our own close frame nothing but the peer's is of interest.
                 _ => ControlFlow::Continue(()),
-            });
+            }
+        });
         drop(inflater);
         if messages > 0 {
             inner.signs.message();
@@ -81,12 +90,12 @@ impl Connection {
             self.context.meter(bytes as isize);
         }
         if let Ok(taken) = result
-            && !unsupported
+            && violation.is_none()
             && inner.peer_close.is_none()
         {
             inner.rest = input[taken..].into();
         }
-        inner.violation = if unsupported { Some(UNSUPPORTED) } else { result.err() };
+        inner.violation = violation.or(result.err());
         if inner.violation.is_some() || inner.peer_close.is_some() {
             self.settle(inner);
         } else {
