@@ -216,6 +216,16 @@ export interface Statistics {
   buffered: number
   /** Paths that have connections. */
   topics: number
+  /** Open sockets, upgraded or not. */
+  sockets: number
+  /** WebSocket connections that are open or about to be. */
+  connections: number
+  /** Connections that the shards keep a place for. */
+  members: number
+  /** Connections that handlers can send to, or that JavaScript has not let go of. */
+  registered: number
+  /** Requests that wait for their handlers. */
+  requests: number
 }
 
 /** How a WebSocket route treats its connections. */

@@ -3,6 +3,7 @@
 // A server in a process of its own, so that its memory can be measured and its thread blocked without the peers that do it.
 
 const fs = require('node:fs');
+const path = require('node:path');
 const { spawn } = require('node:child_process');
 const { ROOT } = require('./served');
 const { connect } = require('./support.js');
@@ -14,19 +15,36 @@ const running = new Set();
  *
  * @param {(Router: object, given: object) => void} program Registers routes; its source is what runs there, so that it sees
  * nothing of this file but `given`, and `collect()`, which runs the garbage collector
- * @param {{ config?: object, given?: object }} [options] Of `startServer`; JSON values for the program
+ * @param {{ config?: object, given?: object, files?: number }} [options] Of `startServer`; JSON values for the program; how many
+ * files and sockets the process may have open
  */
-async function forkServer(program, { config = {}, given = {} } = {}) {
+async function forkServer(program, { config = {}, given = {}, files } = {}) {
   const source = `
+    const fs = require('node:fs');
     const { setFlagsFromString } = require('node:v8');
     setFlagsFromString('--expose-gc');
     const collect = require('node:vm').runInNewContext('gc');
     const { Router, startServer } = require(${JSON.stringify(ROOT)});
+    // No public call gives the engine's own counts.
+    const { Engine } = require(${JSON.stringify(path.join(ROOT, 'lib', 'native.js'))});
+    const { listen } = Engine.prototype;
+    let engine = null;
+    Engine.prototype.listen = function (...given) {
+      engine = this;
+      return listen.apply(this, given);
+    };
     (${program})(Router, ${JSON.stringify(given)});
     process.on('message', async (text) => {
       if (text === 'measure') {
         collect();
-        process.send({ heap: process.memoryUsage().heapUsed });
+        process.send({
+          heap: process.memoryUsage().heapUsed,
+          // One less: the folder that is read here.
+          files: fs.readdirSync('/proc/self/fd').length - 1,
+          threads: fs.readdirSync('/proc/self/task').length,
+          handles: process.getActiveResourcesInfo().sort(),
+          engine: engine?.statistics(),
+        });
       } else if (text === 'close') {
         await server.close();
         process.disconnect();
@@ -39,7 +57,9 @@ async function forkServer(program, { config = {}, given = {} } = {}) {
       process.send({ port: started.port });
     });`;
   // A small young generation from the start: else its growing to its size, 32 MiB, would look like a leak.
-  const child = spawn(process.execPath, ['--max-semi-space-size=2', '-e', source], { stdio: ['ignore', 'pipe', 'pipe', 'ipc'] });
+  const node = [process.execPath, '--max-semi-space-size=2', '-e', source];
+  const [command, ...args] = files === undefined ? node : ['sh', '-c', `ulimit -n ${files}; exec "$0" "$@"`, ...node];
+  const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe', 'ipc'] });
   const app = { child, output: '', port: 0 };
   running.add(app);
   for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', (text) => { app.output += text; });
@@ -62,12 +82,14 @@ async function forkServer(program, { config = {}, given = {} } = {}) {
   app.fetch = (target, options) => fetch(app.url + target, options);
   /** Bytes of the whole process in memory, now. Works while its thread is blocked. */
   app.resident = () => residentOf(child.pid);
-  /** Bytes of JavaScript objects after a collection. */
-  app.heap = async () => {
+  /** What the process has after a collection: `heap` in bytes, `files`, `threads`, `handles` of Node, the counts of the `engine`. */
+  app.measure = () => {
     const measured = answer();
     child.send('measure');
-    return (await measured).heap;
+    return measured;
   };
+  /** Bytes of JavaScript objects after a collection. */
+  app.heap = async () => (await app.measure()).heap;
   /** Calls `close()` there; the process has nothing left to do then. */
   app.close = () => {
     child.send('close');

@@ -140,6 +140,16 @@ pub struct Statistics {
     pub buffered: f64,
     /// Paths that have connections.
     pub topics: f64,
+    /// Open sockets, upgraded or not.
+    pub sockets: f64,
+    /// WebSocket connections that are open or about to be.
+    pub connections: f64,
+    /// Connections that the shards keep a place for.
+    pub members: f64,
+    /// Connections that handlers can send to, or that JavaScript has not let go of.
+    pub registered: f64,
+    /// Requests that wait for their handlers.
+    pub requests: f64,
 }
 
 /// How a node stands to its bus, and what it has counted since it started: envelopes, but for
@@ -272,6 +282,7 @@ impl Engine {
     pub fn statistics(&self) -> Option<Statistics> {
         use std::sync::atomic::Ordering::Relaxed;
         self.with(|bridge| {
+            let registered = bridge.engine.publisher().registered();
             let engine = &bridge.engine;
             let counters = engine.counters();
             Statistics {
@@ -280,6 +291,11 @@ impl Engine {
                 rejected_upgrades: counters.rejected_upgrades.load(Relaxed) as f64,
                 buffered: engine.buffered() as f64,
                 topics: engine.topics().len() as f64,
+                sockets: engine.open_sockets() as f64,
+                connections: engine.connections() as f64,
+                members: engine.held().members.load(Relaxed) as f64,
+                registered: registered as f64,
+                requests: engine.held().requests.load(Relaxed) as f64,
             }
         })
     }

@@ -106,6 +106,7 @@ impl Connection {
         early: &[u8],
         context: Rc<Context<Connection>>,
     ) -> Rc<Self> {
+        context.shared.held.members.fetch_add(1, Ordering::Relaxed);
         let connection = Rc::new(Self {
             handle,
             id,
@@ -387,6 +388,7 @@ impl Connection {
 
     /// Nobody will acknowledge anything any more.
     pub(crate) fn forget(&self) {
+        self.context.shared.held.members.fetch_sub(1, Ordering::Relaxed);
         let inner = &mut *self.inner.borrow_mut();
         let Waiting { bytes, .. } = std::mem::take(&mut inner.waiting);
         self.context.meter(-(bytes as isize));

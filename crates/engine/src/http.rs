@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use http::header::{self, HeaderName, HeaderValue};
@@ -78,6 +79,7 @@ struct Forget<'a> {
 impl Drop for Forget<'_> {
     fn drop(&mut self) {
         self.http.waiting.borrow_mut().remove(self.handle);
+        self.http.context.shared.held.requests.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -289,6 +291,7 @@ impl Http {
             let message = "too many requests are waiting for their handlers";
             return error(StatusCode::SERVICE_UNAVAILABLE, message, &parts.headers);
         };
+        self.context.shared.held.requests.fetch_add(1, Ordering::Relaxed);
         let forget = Forget { http: self, handle };
         self.context.event(Event::Request(Box::new(event::Request {
             handle,

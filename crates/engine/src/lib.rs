@@ -65,5 +65,5 @@ pub mod upgrade;
 
 pub use command::{Answer, AnswerBody};
 pub use server::{App, Engine, ListenError};
-pub use shared::Counters;
+pub use shared::{Counters, Held};
 pub use slots::Handle;

@@ -149,6 +149,11 @@ impl Publisher {
         self.outgoing.command(handle.shard(), Command::Release { handle });
     }
 
+    /// Connections that it has learned of and that are not released.
+    pub fn registered(&self) -> usize {
+        self.members.iter().flatten().flatten().count()
+    }
+
     /// The headers of the connection's upgrade request.
     pub fn head(&self, handle: Handle) -> Option<&Head> {
         Some(&self.member(handle)?.head)

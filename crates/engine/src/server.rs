@@ -4,7 +4,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -18,7 +18,7 @@ use crate::http::Served;
 use crate::publisher::Publisher;
 use crate::routes::Routes;
 use crate::shard::{self, Common};
-use crate::shared::{Counters, Shared};
+use crate::shared::{Counters, Held, Shared};
 use crate::slots::MAX_SHARDS;
 use crate::template::Templates;
 use crate::topics::Topics;
@@ -132,6 +132,16 @@ impl Engine {
     /// What was dropped and refused.
     pub fn counters(&self) -> &Counters {
         &self.common.shared.counters
+    }
+
+    /// What places are kept for.
+    pub fn held(&self) -> &Held {
+        &self.common.shared.held
+    }
+
+    /// WebSocket connections that are open or about to be.
+    pub fn connections(&self) -> usize {
+        self.common.shared.connections.load(Ordering::Relaxed)
     }
 
     /// Sockets that are open, upgraded or not.

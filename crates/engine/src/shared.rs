@@ -20,11 +20,21 @@ pub struct Counters {
     pub rejected_upgrades: AtomicU64,
 }
 
+/// What an engine keeps places for now. None is left when all peers and handlers are done.
+#[derive(Debug, Default)]
+pub struct Held {
+    /// Connections, from their upgrade until their `close` handler has settled.
+    pub members: AtomicUsize,
+    /// Requests that wait for their handlers.
+    pub requests: AtomicUsize,
+}
+
 /// State of an engine that all its shards share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) counters: Counters,
+    pub(crate) held: Held,
     /// Upgraded connections.
     pub(crate) connections: AtomicUsize,
     /// Upgraded connections by address, while `TINA4_WS_MAX_CONNECTIONS_PER_IP` limits them.
@@ -41,6 +51,7 @@ impl Shared {
             config,
             loads: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
             counters: Counters::default(),
+            held: Held::default(),
             connections: AtomicUsize::new(0),
             by_address: DashMap::new(),
             buffered: AtomicIsize::new(0),
