@@ -28,14 +28,33 @@ const SBIN = '/usr/sbin';
 function ensureServices(programs) {
   if (!folders().includes(SBIN)) process.env.PATH += path.delimiter + SBIN;
   const missing = () => programs.filter((program) => !isInPath(program));
-  const mayInstall = process.platform === 'linux' && process.getuid() === 0 && firstLine('apt-get', ['--version']) !== null;
-  if (missing().length > 0 && mayInstall) install(missing().map((program) => SERVICES[program].debian));
+  if (missing().length > 0 && mayInstall()) install(missing().map((program) => SERVICES[program].debian));
   if (missing().length === 0) return;
   const titles = missing().map((program) => SERVICES[program].title);
   const packages = missing().map((program) => SERVICES[program].debian);
   throw new Problem(
     `The tests need ${titles.join(', ')}: install ${missing().join(', ')} so that PATH has it (Debian: apt-get install ${packages.join(' ')}).`,
   );
+}
+
+/**
+ * Makes a Python environment in a folder. Debian has what that takes in a package of its own.
+ *
+ * @param {string} folder
+ */
+function ensureVenv(folder) {
+  if (firstLine('python3', ['--version']) === null || firstLine('python3', ['-c', 'import ensurepip']) === null) {
+    if (!mayInstall()) {
+      throw new Problem('The conformance test needs Python 3.10 or newer with venv (Debian: apt-get install python3-venv).');
+    }
+    install(['python3-venv']);
+  }
+  run('python3', ['-m', 'venv', folder]);
+}
+
+/** Whether this is root on Debian or one of its relatives. */
+function mayInstall() {
+  return process.platform === 'linux' && process.getuid() === 0 && firstLine('apt-get', ['--version']) !== null;
 }
 
 function folders() {
@@ -62,4 +81,4 @@ function install(packages) {
   if (fs.existsSync('/run/systemd/system')) run('systemctl', ['disable', '--quiet', '--now', ...packages], { env });
 }
 
-module.exports = { ensureServices };
+module.exports = { ensureServices, ensureVenv };

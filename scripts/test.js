@@ -29,6 +29,9 @@ const PARTS = {
   types: () => [{ name: 'types', command: process.execPath, args: ['__test__/types/run.js'], count: countTypes }],
   unit: (words) => [jest('unit', words)],
   chapter: (words) => [jest('chapter', words)],
+  conformance: () => [
+    { name: 'conformance', command: process.execPath, args: ['scripts/conformance.js', '--short'], count: countConformance },
+  ],
   e2e: (words) => [jest('e2e', words)],
   long: (words) => [jest('long', words)],
 };
@@ -72,6 +75,11 @@ function countCargo(output) {
 function countTypes(output) {
   const [, passed, failed, skipped] = /^types: (\d+) passed, (\d+) failed, (\d+) skipped$/m.exec(output) ?? [];
   return { passed: Number(passed ?? 0), failed: Number(failed ?? 0), skipped: Number(skipped ?? 0) };
+}
+
+function countConformance(output) {
+  const [, passed, failed] = /^conformance: (\d+) passed, (\d+) failed$/m.exec(output) ?? [];
+  return { passed: Number(passed ?? 0), failed: Number(failed ?? 0) };
 }
 
 function countJest(file) {
