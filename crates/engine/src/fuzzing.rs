@@ -11,7 +11,7 @@ mod upgrades;
 pub use crate::backplane::fuzzing::{envelopes, nodes};
 pub use deflated::deflated;
 pub use frames::frames;
-pub use pages::{in_script, pages};
+pub use pages::{in_script, pages, scripts};
 pub use paths::paths;
 pub use settings::settings;
 pub use upgrades::upgrades;
@@ -66,6 +66,7 @@ mod tests {
         ("envelopes", envelopes),
         ("nodes", nodes),
         ("pages", pages),
+        ("scripts", scripts),
         ("settings", settings),
     ];
 
@@ -94,6 +95,15 @@ mod tests {
                     assert!(outcome.is_ok(), "{kind}/{target}/{name}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_script_is_where_a_browser_sees_one() {
+        let folder = folder("seeds").join("scripts");
+        for name in names(&folder) {
+            let html = fs::read(folder.join(&name)).expect("an input");
+            assert_eq!(in_script(&html), name.starts_with("inside-"), "{name}");
         }
     }
 

@@ -67,6 +67,8 @@ fn served(input: &[u8], cuts: Cuts<'_>) -> Vec<Seen> {
     let socket =
         Socket { input: Bytes::copy_from_slice(input), reads: reads.into_iter().rev().collect() };
     let connection = http1::Builder::new()
+        // The end of the input is no reason to drop what was asked before it.
+        .half_close(true)
         .max_headers(config.max_headers)
         .max_header_size(config.max_header_bytes)
         .max_buf_size(config.max_header_bytes)
