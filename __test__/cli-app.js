@@ -4,8 +4,9 @@
 
 const { spawn } = require('node:child_process');
 const fs = require('node:fs');
+const net = require('node:net');
 const path = require('node:path');
-const { ROOT, makeApp, until } = require('./served');
+const { Peer, ROOT, makeApp, until } = require('./served');
 
 const CLI = path.join(ROOT, 'bin', 'tina4.js');
 const EXIT_TIMEOUT = 15_000;
@@ -95,7 +96,63 @@ function tina4(directory, args, { env = {}, cli = CLI } = {}) {
       return run.fetch(target, host, attempts - 1);
     }
   };
+  /** Connects a peer. A process that is being replaced cuts connections that have asked for nothing yet; then it tries again. */
+  run.connect = async (target, attempts = 3) => {
+    try {
+      return await Peer.connect(run, target);
+    } catch (error) {
+      if (!/ECONNRESET|socket hang up/.test(error.message) || attempts === 1) throw error;
+      return run.connect(target, attempts - 1);
+    }
+  };
+  /** Its processes. */
+  run.children = () =>
+    fs.readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, 'utf8').trim().split(' ').filter(Boolean).map(Number);
+  /** Waits until it has so many processes: those that were replaced serve until they are told, and end later still. */
+  run.hasChildren = (count) =>
+    until(
+      () => run.children().length === count,
+      () => `${count} processes, have ${run.children()}, got:\n${run.output()}`,
+      EXIT_TIMEOUT,
+    );
+  /** Sends a signal until it is taken in earnest, which one soon after the first is not. */
+  run.insist = async (signal) => {
+    await until(
+      async () => {
+        run.child.kill(signal);
+        await new Promise((resolve) => setTimeout(resolve, 200));
+        return run.gone;
+      },
+      () => `the CLI to end, got:\n${run.output()}`,
+      EXIT_TIMEOUT,
+    );
+    return run.exit();
+  };
   return run;
+}
+
+/** A port that nobody listens on. */
+async function freePort() {
+  const holder = await holdPort();
+  await holder.release();
+  return holder.port;
+}
+
+/** Listens on a free port of this machine. */
+async function holdPort() {
+  const holder = net.createServer().listen(0, '127.0.0.1');
+  await new Promise((resolve) => holder.once('listening', resolve));
+  const { port } = holder.address();
+  return { port, release: () => new Promise((resolve) => holder.close(resolve)) };
+}
+
+function isAlive(pid) {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** Ends and removes what a test left behind. */
@@ -118,4 +175,4 @@ function answering(route, text) {
   return `import { Router } from "tina4-nodejs";\nRouter.get("${route}", (req, res) => res.text("${text}"));\n`;
 }
 
-module.exports = { answering, cleanUp, newApp, tina4 };
+module.exports = { answering, cleanUp, freePort, holdPort, isAlive, newApp, tina4 };

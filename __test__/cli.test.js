@@ -1,10 +1,9 @@
 'use strict';
 
 const fs = require('node:fs');
-const net = require('node:net');
 const path = require('node:path');
-const { Peer, ROOT } = require('./served');
-const { answering, cleanUp, newApp, tina4 } = require('./cli-app');
+const { ROOT } = require('./served');
+const { answering, cleanUp, holdPort, newApp, tina4 } = require('./cli-app');
 
 afterEach(cleanUp);
 
@@ -122,16 +121,15 @@ describe('tina4 serve', () => {
     ['in production', PRODUCTION.slice(0, -1)],
     ['in development', ['serve', '--port']],
   ])('says in one sentence that the port is in use, %s', async (_, args) => {
-    const holder = net.createServer().listen(0, '127.0.0.1');
-    await new Promise((resolve) => holder.once('listening', resolve));
+    const holder = await holdPort();
     try {
-      const { port } = holder.address();
+      const { port } = holder;
       const run = tina4(newApp({ 'src/routes/a.ts': '' }).directory, [...args, String(port)]);
       expect((await run.exit()).code).toBe(1);
       expect(run.stderr).toMatch(new RegExp(`^Port ${port} on 127\\.0\\.0\\.1 is already in use: .*\\.\n$`));
       expect(run.stdout).not.toContain('running at');
     } finally {
-      holder.close();
+      await holder.release();
     }
   });
 
@@ -156,7 +154,7 @@ describe('tina4 serve', () => {
     const route =
       'import { Router } from "tina4-nodejs";\nRouter.websocket("/w", (c, event) => { console.log("event", event); });\n';
     const run = await tina4(newApp({ 'src/routes/w.ts': route }).directory, args).ready();
-    const peer = await Peer.connect(run, '/w');
+    const peer = await run.connect('/w');
     await run.says(/event open/);
     run.child.kill(signal);
     expect((await peer.closed).code).toBe(1001);
@@ -165,16 +163,15 @@ describe('tina4 serve', () => {
   });
 
   it('takes the Ctrl+C that npx passes on for the same, and ends at once at a later one', async () => {
-    const route = 'import { Router } from "tina4-nodejs";\nRouter.get("/slow", () => new Promise(() => {}));\n';
+    const route = 'import { Router } from "tina4-nodejs";\nRouter.get("/slow", () => new Promise(() => console.log("asked")));\n';
     const run = await tina4(newApp({ 'src/routes/slow.ts': route }).directory, PRODUCTION).ready();
     const request = run.fetch('/slow').catch(() => 'cut off');
-    await new Promise((resolve) => setTimeout(resolve, 200));
+    await run.says(/asked/);
     run.child.kill('SIGINT');
     run.child.kill('SIGINT');
     await new Promise((resolve) => setTimeout(resolve, 700));
     expect(run.gone).toBe(false);
-    run.child.kill('SIGINT');
-    expect(await run.exit()).toEqual({ code: 130, signal: null });
+    expect(await run.insist('SIGINT')).toEqual({ code: 130, signal: null });
     expect(await request).toBe('cut off');
   });
 
@@ -244,7 +241,7 @@ describe('tina4 serve', () => {
     const route =
       'import { Router } from "tina4-nodejs";\nRouter.websocket("/w", (c, event) => {\n  setTimeout(() => { throw new Error("loose"); }, 50);\n});\n';
     const run = await tina4(newApp({ 'src/routes/a.ts': route }).directory, PRODUCTION).ready();
-    const peer = await Peer.connect(run, '/w');
+    const peer = await run.connect('/w');
     expect((await peer.closed).code).toBe(1011);
     expect((await run.exit()).code).toBe(1);
     expect(run.output()).toMatch(/loose[^]*a\.ts:3/);

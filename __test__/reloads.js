@@ -4,7 +4,7 @@
 
 const fs = require('node:fs');
 const http = require('node:http');
-const { Peer, until } = require('./served');
+const { until } = require('./served');
 const { newApp, tina4 } = require('./cli-app');
 
 const ROUTES = 'import { Router } from "tina4-nodejs";\nRouter.websocket("/w", () => {});\n';
@@ -26,50 +26,65 @@ function ask(port) {
   });
 }
 
-const filesOf = (pid) => fs.readdirSync(`/proc/${pid}/fd`).length;
-const childrenOf = (pid) =>
-  fs.readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ').filter(Boolean).map(Number);
-
 /**
- * Edits an app so many times, while clients keep asking, each on a new connection.
+ * Asks over and over, each time on a new connection.
  *
- * @param {number} times
- * @returns {Promise<{ failures: string[], codes: number[], files: number[], children: number[] }>} `failures`: codes of requests that
- *   were refused or broken off; `codes`: with what each version's socket was closed; `files`: those that the supervisor has open before and
- *   after; `children`: its processes at the end
+ * @param {number} port
+ * @returns {{ stop(): Promise<string[]> }} `stop` gives the codes of the requests that were refused or broken off
  */
-async function reloadManyTimes(times) {
-  const app = newApp({ 'src/routes/a.ts': version(0) });
-  const run = await tina4(app.directory, ['serve', '--port', '0']).ready();
+function keepAsking(port) {
   const failures = [];
-  const codes = [];
   let asking = true;
   const client = (async () => {
     while (asking) {
-      await ask(run.port).catch((error) => {
+      await ask(port).catch((error) => {
         // A replaced process closes the connections that have asked for nothing; a request may be on its way on one of them.
         if (error.code !== 'ECONNRESET') failures.push(error.code ?? error.message);
       });
     }
   })();
-  const files = [];
+  const stop = async () => {
+    asking = false;
+    await client;
+    return failures;
+  };
+  return { stop };
+}
+
+const filesOf = (pid) => fs.readdirSync(`/proc/${pid}/fd`).length;
+
+/**
+ * Edits an app so many times, while clients keep asking.
+ *
+ * @param {number} times
+ * @returns {Promise<{ failures: string[], codes: number[], children: boolean[] }>} `failures`: codes of requests that were refused or
+ *   broken off; `codes`: with what each version's socket was closed; `children`: of the processes at the end, whether it answers
+ * @throws When the supervisor keeps files open
+ */
+async function reloadManyTimes(times) {
+  const app = newApp({ 'src/routes/a.ts': version(0) });
+  const run = await tina4(app.directory, ['serve', '--port', '0']).ready();
+  const client = keepAsking(run.port);
+  const codes = [];
+  let files;
   for (let number = 1; number <= times; number += 1) {
-    const peer = await Peer.connect(run, '/w');
+    const peer = await run.connect('/w');
     app.write('src/routes/a.ts', version(number));
     await until(
       async () => (await ask(run.port).catch(() => ({}))).version === number,
       () => `version ${number}, got:\n${run.output()}`,
     );
     codes.push((await peer.closed).code);
+    if (number > 1) continue;
     // The first reload opens what all of them use.
-    if (number === 1) files.push(filesOf(run.child.pid));
+    await run.hasChildren(1);
+    files = filesOf(run.child.pid);
   }
-  asking = false;
-  await client;
+  const failures = await client.stop();
   const { pid } = await ask(run.port);
-  await until(() => childrenOf(run.child.pid).length === 1, 'the replaced processes to end');
-  files.push(filesOf(run.child.pid));
-  return { failures, codes, files, children: childrenOf(run.child.pid).map((child) => child === pid) };
+  await run.hasChildren(1);
+  await until(() => filesOf(run.child.pid) <= files, () => `${files} files at most, have ${filesOf(run.child.pid)}`);
+  return { failures, codes, children: run.children().map((child) => child === pid) };
 }
 
-module.exports = { reloadManyTimes };
+module.exports = { ask, keepAsking, reloadManyTimes, version };
