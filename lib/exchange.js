@@ -1,6 +1,10 @@
 'use strict';
 
 const { STATUS_CODES } = require('node:http');
+const { describe } = require('./check.js');
+
+/** An error may quote the client; a browser must read that as nothing but what the content type says. */
+const NOSNIFF = ['x-content-type-options', 'nosniff'];
 
 const STATUS_WITHOUT_BODY = new Set([204, 205, 304]);
 
@@ -63,7 +67,12 @@ class Exchange {
   /** An answer of the server itself, in the shape of all its errors, the engine's too. */
   sendError(status, message) {
     const body = { error: STATUS_CODES[status], statusCode: status, message };
-    this.send(status, ['content-type', 'application/json'], JSON.stringify(body));
+    this.send(status, ['content-type', 'application/json', ...NOSNIFF], JSON.stringify(body));
+  }
+
+  /** An answer 500 that shows what was thrown. */
+  sendThrown(error) {
+    this.send(500, ['content-type', 'text/plain; charset=utf-8', ...NOSNIFF], shownText(error));
   }
 
   #first() {
@@ -77,6 +86,15 @@ class Exchange {
     this.answered = true;
     if (this.onAnswer !== null) this.onAnswer(this);
     return true;
+  }
+}
+
+/** What was thrown may be data of a peer: an object of any make, which need not have a text. */
+function shownText(error) {
+  try {
+    return String(error?.stack ?? error);
+  } catch {
+    return `thrown: ${describe(error)}`;
   }
 }
 

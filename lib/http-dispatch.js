@@ -85,11 +85,8 @@ class HttpDispatch {
   #failed(exchange, error) {
     this.#host.log.error(`The handler of ${exchange.name} failed.`, error);
     if (exchange.answered) return;
-    if (this.#showErrors) {
-      exchange.send(500, ['content-type', 'text/plain; charset=utf-8'], String(error?.stack ?? error));
-    } else {
-      exchange.sendError(500, 'the handler failed');
-    }
+    if (this.#showErrors) exchange.sendThrown(error);
+    else exchange.sendError(500, 'the handler failed');
   }
 }
 

@@ -6,11 +6,18 @@ const { describe } = require('./check.js');
 /** How grave a line is; a log lets through what is at least as grave as its level. */
 const GRAVITY = { ALL: 0, DEBUG: 10, INFO: 20, WARNING: 30, ERROR: 40 };
 
-/** Characters that end a line or steer a terminal. A peer's text must not forge log lines with them. */
+/**
+ * Characters that end a line, steer a terminal or turn the direction of what follows. A peer's text must not forge log lines with
+ * them.
+ */
 // eslint-disable-next-line no-control-regex
-const CONTROL = /[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g;
+const CONTROL = /[\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
 // eslint-disable-next-line no-control-regex
-const CONTROL_WITHIN_LINES = /[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u2028\u2029]/g;
+const CONTROL_WITHIN_LINES = /[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
+
+/** Characters of a message, and of the detail below it: an error may quote all that a peer has sent. */
+const MAX_MESSAGE = 4_096;
+const MAX_DETAIL = 16_384;
 
 /**
  * The server's log: one line an event, a stack indented below it.
@@ -45,7 +52,7 @@ class Log {
   #write(gravity, level, message, detail) {
     if (gravity < this.#gravity) return;
     try {
-      this.#sink(level, escapeLine(String(message)), detail === undefined ? undefined : detailText(detail));
+      this.#sink(level, escapeLine(shortened(String(message), MAX_MESSAGE)), detail === undefined ? undefined : detailText(detail));
     } catch {
       // A log that cannot be written must not take the server with it.
     }
@@ -113,18 +120,36 @@ function escapeLine(text) {
   return text.replace(CONTROL, escapeCharacter);
 }
 
+function shortened(text, limit) {
+  return text.length > limit ? `${text.slice(0, limit)}… (${text.length - limit} characters more)` : text;
+}
+
 /** The stack of an error, or text, as indented lines; line ends inside an error's message are escaped. */
 function detailText(detail) {
-  let text;
-  if (typeof detail === 'object' && detail !== null && typeof detail.stack === 'string') {
-    text = detail.stack;
-    const message = String(detail.message ?? '');
-    if (/[\n\r]/.test(message)) text = text.replace(message, () => escapeLine(message));
-    if (detail.cause !== undefined) text += `\ncaused by ${detail.cause?.stack ?? detail.cause}`;
-  } else {
-    text = typeof detail === 'string' ? detail : `thrown: ${describe(detail)}`;
+  const text = typeof detail === 'string' ? detail : thrownText(detail);
+  return shortened(text, MAX_DETAIL).replace(CONTROL_WITHIN_LINES, escapeCharacter).replace(/^/gm, '    ');
+}
+
+/**
+ * @param {unknown} thrown What a handler threw, which may be data of a peer: an object of any make
+ * @returns {string} Its stack and its cause's, where it has one, else what it is. Never throws
+ */
+function thrownText(thrown) {
+  try {
+    if (typeof thrown !== 'object' || typeof thrown?.stack !== 'string') return `thrown: ${describe(thrown)}`;
+    const text = stackText(thrown);
+    const { cause } = thrown;
+    if (cause === undefined) return text;
+    return `${text}\ncaused by ${typeof cause?.stack === 'string' ? stackText(cause) : describe(cause)}`;
+  } catch {
+    return 'thrown: an object that cannot be read';
   }
-  return text.replace(CONTROL_WITHIN_LINES, escapeCharacter).replace(/^/gm, '    ');
+}
+
+/** A stack as V8 writes it, its message one line of bounded length, so that the frames behind it stay in the log. */
+function stackText({ stack, message }) {
+  if (typeof message !== 'string' || !(message.length > MAX_MESSAGE || /[\n\r]/.test(message))) return stack;
+  return stack.replace(message, () => escapeLine(shortened(message, MAX_MESSAGE)));
 }
 
 module.exports = { Log, createLog };

@@ -54,6 +54,8 @@ pub(crate) fn bad_path(headers: &HeaderMap) -> Response<Body> {
 }
 
 /// An error the engine answers by itself: a page for browsers, JSON for everyone else.
+///
+/// It may quote the path. A browser must read that as nothing but what the content type says.
 pub(crate) fn error(
     status: StatusCode,
     message: &str,
@@ -70,14 +72,20 @@ pub(crate) fn error(
              <h1>{} {reason}</h1><p>{message}</p></html>\n",
             status.as_u16()
         );
-        return full(status, HTML, page);
+        return unsniffed(full(status, HTML, page));
     }
     let body = serde_json::json!({
         "error": reason,
         "statusCode": status.as_u16(),
         "message": message,
     });
-    full(status, JSON, body.to_string())
+    unsniffed(full(status, JSON, body.to_string()))
+}
+
+fn unsniffed(mut response: Response<Body>) -> Response<Body> {
+    let nosniff = HeaderValue::from_static("nosniff");
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
+    response
 }
 
 pub(crate) fn escape_html(text: &str) -> String {
