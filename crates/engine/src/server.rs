@@ -217,7 +217,7 @@ impl Engine {
             let (ready, is_ready) = std::sync::mpsc::channel();
             let thread = std::thread::Builder::new()
                 .name(format!("tina4-shard-{index}"))
-                .spawn(move || match shard::runtime(&common.commands[index]) {
+                .spawn(move || match shard::runtime() {
                     Ok(runtime) => {
                         let _ = ready.send(Ok(()));
                         shard::run(runtime, index, common, listener);
@@ -328,4 +328,38 @@ fn bind_address(address: SocketAddr) -> io::Result<TcpListener> {
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Weak;
+
+    use super::*;
+
+    #[test]
+    fn nothing_of_an_engine_is_left_when_it_is_dropped() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let directory = folder.path().to_path_buf();
+        let app = App {
+            package_directory: directory.clone(),
+            directory,
+            templates: None,
+            public: None,
+            development: false,
+            version: String::new(),
+            relay: None,
+        };
+        let config =
+            Config { host: "127.0.0.1".into(), port: 0, io_threads: 2, ..Config::default() };
+        let mut engine = Engine::new(config, app, Box::new(|| {}));
+        engine.listen(None).expect("a free port");
+        let common = Arc::downgrade(&engine.common);
+        let commands: Vec<Weak<_>> = engine.common.commands.iter().map(Arc::downgrade).collect();
+        drop(engine);
+        assert_eq!(common.strong_count(), 0);
+        for queue in commands {
+            // A socket on its way to the shard would stay open in it, and its peer wait.
+            assert_eq!(queue.strong_count(), 0);
+        }
+    }
 }

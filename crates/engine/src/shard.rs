@@ -69,14 +69,13 @@ struct Shard {
 }
 
 thread_local! {
-    /// The shard this thread runs, for the runtime's park hook, which can capture nothing that
+    /// The shard this thread runs, for the runtime's park hooks, which can capture nothing that
     /// stays on one thread. Set while the shard runs.
     static CURRENT: RefCell<Option<Rc<Shard>>> = const { RefCell::new(None) };
 }
 
 /// Makes the runtime of a shard; its thread then calls [`run`].
-pub(crate) fn runtime(commands: &Arc<CommandQueue>) -> std::io::Result<LocalRuntime> {
-    let commands = Arc::clone(commands);
+pub(crate) fn runtime() -> std::io::Result<LocalRuntime> {
     Builder::new_current_thread()
         .enable_io()
         .enable_time()
@@ -84,7 +83,14 @@ pub(crate) fn runtime(commands: &Arc<CommandQueue>) -> std::io::Result<LocalRunt
             CURRENT
                 .with_borrow(|shard| shard.as_ref().map(|shard| shard.park()).unwrap_or_default())
         })
-        .on_thread_unpark(move || commands.unpark())
+        // The runtime must not own the queue: the queue has a waker, which owns the runtime.
+        .on_thread_unpark(|| {
+            CURRENT.with_borrow(|shard| {
+                if let Some(shard) = shard {
+                    shard.commands().unpark();
+                }
+            });
+        })
         .build_local(LocalOptions::default())
 }
 
