@@ -5,6 +5,9 @@ use std::io::Write as _;
 use crate::html_context::HtmlContext;
 use crate::template_escape::{self, PageWriter};
 
+/// Places that a value is printed at, so that a page stays small.
+const MAX_PRINTS: usize = 50;
+
 /// Whether what is written after `html` is script text.
 pub fn in_script(html: &[u8]) -> bool {
     let mut context = HtmlContext::new();
@@ -30,17 +33,21 @@ pub fn pages(data: &[u8]) {
     let marked = template_escape::marked(&value.as_str().into());
     let mut writer = PageWriter::new(usize::MAX);
     let mut expected = String::new();
-    for (index, part) in page.split('\u{1}').enumerate() {
+    // Where the page leads, told without the writer.
+    let mut context = HtmlContext::new();
+    for (index, part) in page.splitn(MAX_PRINTS, '\u{1}').enumerate() {
+        let mut from = expected.len();
         if index > 0 {
             writer.write_all(marked.as_bytes()).expect("written");
-            // Where the page so far leads, told without the writer.
             for character in value.chars() {
-                let in_script = in_script(expected.as_bytes());
-                push_escaped(&mut expected, character, in_script);
+                push_escaped(&mut expected, character, context.in_script());
+                context.advance(&expected.as_bytes()[from..]);
+                from = expected.len();
             }
         }
         writer.write_all(part.as_bytes()).expect("written");
         expected.push_str(part);
+        context.advance(&expected.as_bytes()[from..]);
     }
     let written = writer.into_page();
     assert_eq!(written, expected);
