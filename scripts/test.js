@@ -33,7 +33,7 @@ const PARTS = {
     { name: 'conformance', command: process.execPath, args: ['scripts/conformance.js', '--short'], count: countConformance },
   ],
   e2e: (words) => [jest('e2e', words)],
-  long: (words) => [jest('long', words)],
+  long: (words) => [manyLives(), jest('long', words)],
 };
 
 /** The servers that the tests of a part start. */
@@ -49,6 +49,12 @@ const EVERYTHING = Object.keys(PARTS).filter((name) => name !== 'long');
 /** A step without tests of its own: it counts as one. */
 function check(name, command, args, env = {}) {
   return { name, command, args, env, count: (output, succeeded) => ({ passed: Number(succeeded), failed: Number(!succeeded) }) };
+}
+
+/** The model test of a connection's life, with so many scenarios that it takes a minute. */
+function manyLives() {
+  const args = ['test', '--quiet', '-p', 'engine', '--test', 'lifecycle'];
+  return { name: 'lives of connections', command: 'cargo', args, env: { PROPTEST_CASES: '5000' }, count: countCargo };
 }
 
 function jest(project, words) {

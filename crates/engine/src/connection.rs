@@ -250,8 +250,11 @@ impl Connection {
     /// Begins the closing handshake behind whatever is queued.
     pub(crate) fn close(self: &Rc<Self>, code: u16, reason: &str) {
         let inner = &mut *self.inner.borrow_mut();
-        if inner.phase != Phase::Open {
-            return;
+        match inner.phase {
+            Phase::Open => {}
+            // The peer was first; nothing that is sent from now on may reach it.
+            Phase::Settling { .. } => return self.settled(inner),
+            _ => return,
         }
         inner.outbox.push(Chunk::control(message::close_frame(code, reason)));
         inner.phase = Phase::Closing { since: Instant::now() };
