@@ -5,7 +5,6 @@
 //! `input` is what the peer sends, `output` what goes to the peer.
 
 use std::cell::{Cell, RefCell};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -28,6 +27,8 @@ use crate::outbox::{Chunk, Gauge, Outbox};
 use crate::slots::Handle;
 use crate::socket::{FullSink, Socket};
 
+#[cfg(test)]
+mod fault_tests;
 mod input;
 mod output;
 
@@ -46,6 +47,9 @@ pub(crate) struct Connection {
     context: Rc<Context<Connection>>,
     dirty: Cell<bool>,
     inner: RefCell<Inner>,
+    /// Where the next panic of a test is.
+    #[cfg(test)]
+    fault: Cell<Option<fault_tests::Fault>>,
 }
 
 struct Inner {
@@ -115,6 +119,8 @@ impl Connection {
             gauge,
             context,
             dirty: Cell::new(false),
+            #[cfg(test)]
+            fault: Cell::new(None),
             inner: RefCell::new(Inner {
                 socket: Some(socket),
                 decoder: Decoder::default(),
@@ -146,8 +152,8 @@ impl Connection {
     /// The connection's task: runs until its socket is gone. A panic ends this connection only.
     pub(crate) async fn run(self: Rc<Self>) {
         std::future::poll_fn(|task| {
-            let polled = catch_unwind(AssertUnwindSafe(|| self.poll(task)));
-            let polled = polled.unwrap_or_else(|_| {
+            let polled = self.context.contain(Some(self.handle), || self.poll(task));
+            let polled = polled.unwrap_or_else(|| {
                 self.terminate();
                 Poll::Ready(())
             });
@@ -295,6 +301,8 @@ impl Connection {
 
     /// Keep-alive and time-outs; called a few times in each of them.
     pub(crate) fn sweep(self: &Rc<Self>, now: Instant) {
+        #[cfg(test)]
+        self.strike(fault_tests::Fault::Sweep);
         if self.has_failed() {
             return self.terminate();
         }

@@ -3,8 +3,10 @@
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -147,6 +149,19 @@ impl<Connection> Context<Connection> {
         if self.first.take().is_some() {
             self.queue.push(&mut self.batch.borrow_mut());
         }
+    }
+
+    /// Runs `job`, which works for the connection `handle` if for one. A panic in it goes no further:
+    /// it is counted and logged, and there is no result.
+    pub(crate) fn contain<T>(&self, handle: Option<Handle>, job: impl FnOnce() -> T) -> Option<T> {
+        let done = catch_unwind(AssertUnwindSafe(job));
+        if done.is_err() {
+            self.shared.counters.panics.fetch_add(1, Ordering::Relaxed);
+            let subject = if handle.is_some() { "" } else { "something " };
+            let message = format!("{subject}failed inside the engine; standard error says where");
+            self.queue.log(LogLevel::Error, handle, message);
+        }
+        done.ok()
     }
 
     pub(crate) fn log(&self, level: LogLevel, message: String) {

@@ -5,7 +5,6 @@
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::net::SocketAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -207,11 +206,7 @@ impl Shard {
         let arena = batch.arena;
         for command in batch.commands {
             // A panic in one command must not lose the others.
-            let done = catch_unwind(AssertUnwindSafe(|| self.apply(command, &arena)));
-            if done.is_err() {
-                let message = "a command failed inside the engine; see standard error".to_owned();
-                self.context.log(LogLevel::Error, message);
-            }
+            self.context.contain(None, || self.apply(command, &arena));
         }
     }
 
@@ -289,9 +284,10 @@ impl Shard {
             let serving = http.serve_socket(stream, peer);
             let mut serving = std::pin::pin!(serving);
             std::future::poll_fn(|task| {
-                let polled = serving.as_mut().poll(task);
+                let polled = context.contain(None, || serving.as_mut().poll(task));
                 context.turn();
-                polled
+                // A future that panicked must not be polled again.
+                polled.unwrap_or(Poll::Ready(()))
             })
             .await;
             drop(load);
@@ -305,7 +301,7 @@ impl Shard {
         for _ in 0..FLUSH_SLICE {
             let next = self.context.dirty.borrow_mut().pop_front();
             let Some(connection) = next else { return };
-            if catch_unwind(AssertUnwindSafe(|| connection.flush())).is_err() {
+            if self.context.contain(Some(connection.handle), || connection.flush()).is_none() {
                 connection.terminate();
             }
         }
@@ -400,9 +396,12 @@ async fn sweep(shard: Rc<Shard>) {
         let now = Instant::now();
         let connections: Vec<_> = shard.hub.borrow().connections().map(Rc::clone).collect();
         for connection in connections {
-            connection.sweep(now);
+            let handle = Some(connection.handle);
+            if shard.context.contain(handle, || connection.sweep(now)).is_none() {
+                connection.terminate();
+            }
         }
-        shard.http.sweep(now);
+        shard.context.contain(None, || shard.http.sweep(now));
         shard.work();
     }
 }

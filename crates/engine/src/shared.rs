@@ -18,6 +18,8 @@ pub struct Counters {
     pub slow_consumers: AtomicU64,
     /// Upgrades that were refused, for any reason.
     pub rejected_upgrades: AtomicU64,
+    /// Panics inside the engine, each of which ended one connection or one request at most.
+    pub panics: AtomicU64,
 }
 
 /// What an engine keeps places for now. None is left when all peers and handlers are done.

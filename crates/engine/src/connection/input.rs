@@ -23,6 +23,8 @@ impl Connection {
     pub(super) fn take_input(&self, inner: &mut Inner, input: &mut [u8]) {
         let now = Instant::now();
         inner.signs.alive(now);
+        #[cfg(test)]
+        self.strike(super::fault_tests::Fault::Input);
         if !matches!(inner.phase, Phase::Open | Phase::Closing { .. }) {
             return;
         }
@@ -83,6 +85,8 @@ impl Connection {
             }
         });
         drop(inflater);
+        #[cfg(test)]
+        self.plant(input);
         if messages > 0 {
             inner.signs.message();
             inner.waiting.events += messages;

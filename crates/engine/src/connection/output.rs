@@ -77,6 +77,8 @@ impl Connection {
     /// Writes what is queued.
     pub(crate) fn flush(&self) {
         self.dirty.set(false);
+        #[cfg(test)]
+        self.strike(super::fault_tests::Fault::Output);
         let inner = &mut *self.inner.borrow_mut();
         if matches!(inner.phase, Phase::Settling { .. }) && inner.waiting.events == 0 {
             self.settled(inner);
