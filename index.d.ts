@@ -637,6 +637,10 @@ export interface Tina4Config {
   maxUploadSize?: number;
   /** Seconds a client has to send the head of a request. `TINA4_HEADER_TIMEOUT`; default 10. */
   headerTimeout?: number;
+  /** Seconds a client has to send the whole body of a request, else 408. `TINA4_BODY_TIMEOUT`; default 300. */
+  bodyTimeout?: number;
+  /** Seconds a client may take nothing of an HTTP answer until it is cut. `TINA4_SEND_TIMEOUT`; default 60. */
+  sendTimeout?: number;
   /**
    * Seconds an idle HTTP connection is kept for its next request. `TINA4_KEEP_ALIVE_TIMEOUT`; default 65. Longer than that of
    * a proxy in front, which else meets a socket that is just being closed.

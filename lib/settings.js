@@ -37,6 +37,8 @@ const VARIABLES = {
   maxUploadSize: 'TINA4_MAX_UPLOAD_SIZE',
   shutdownTimeout: 'TINA4_SHUTDOWN_TIMEOUT',
   headerTimeout: 'TINA4_HEADER_TIMEOUT',
+  bodyTimeout: 'TINA4_BODY_TIMEOUT',
+  sendTimeout: 'TINA4_SEND_TIMEOUT',
   keepAliveTimeout: 'TINA4_KEEP_ALIVE_TIMEOUT',
   maxHeaderSize: 'TINA4_MAX_HEADER_SIZE',
   maxHeaders: 'TINA4_MAX_HEADERS',

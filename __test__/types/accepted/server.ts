@@ -43,6 +43,8 @@ const everySetting: Required<Tina4Config> = {
   handlerTimeout: 10,
   maxUploadSize: 1024,
   headerTimeout: 5,
+  bodyTimeout: 30,
+  sendTimeout: 30,
   keepAliveTimeout: 5,
   maxHeaderSize: 16384,
   maxHeaders: 64,

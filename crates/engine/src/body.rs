@@ -4,6 +4,7 @@ use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
+use tokio::time::Instant;
 
 use crate::connection::Connection;
 use crate::context::Context;
@@ -21,15 +22,15 @@ pub(crate) async fn read(
     if announced > limit as u64 {
         return Err(BodyError::TOO_LARGE);
     }
-    if context.shared.is_over() {
-        return Err(BodyError::NO_MEMORY);
-    }
     let mut held = HeldBody::new(context, 0);
     let mut first: Option<Bytes> = None;
     let mut all = BytesMut::new();
+    // A client that stops is given up sooner than one that is slow.
     let patience = context.config().keep_alive_timeout;
+    let deadline = Instant::now() + context.config().body_timeout;
     loop {
-        let frame = match tokio::time::timeout(patience, body.frame()).await {
+        let until = deadline.min(Instant::now() + patience);
+        let frame = match tokio::time::timeout_at(until, body.frame()).await {
             Err(_) => return Err(BodyError::TOO_SLOW),
             Ok(None) => break,
             Ok(Some(Err(_))) => return Err(BodyError::BROKEN),
@@ -62,10 +63,6 @@ pub(crate) struct BodyError {
 impl BodyError {
     const TOO_LARGE: Self =
         Self { status: StatusCode::PAYLOAD_TOO_LARGE, message: "the body is over the size limit" };
-    const NO_MEMORY: Self = Self {
-        status: StatusCode::SERVICE_UNAVAILABLE,
-        message: "the server is out of buffer memory",
-    };
     const TOO_SLOW: Self =
         Self { status: StatusCode::REQUEST_TIMEOUT, message: "the body arrives too slowly" };
     const BROKEN: Self =

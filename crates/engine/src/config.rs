@@ -205,9 +205,15 @@ pub struct Config {
     /// How long a shutdown may take; zero cuts every connection at once. `TINA4_SHUTDOWN_TIMEOUT`;
     /// default 30 s. Shorter than what the supervisor of the process allows.
     pub shutdown_timeout: Duration,
-    /// How long a peer has to send the head of a request. `TINA4_HEADER_TIMEOUT`; default 10 s,
-    /// never zero.
+    /// How long a peer has to send the head of a request, from its first byte; a new connection has
+    /// it from the start. `TINA4_HEADER_TIMEOUT`; default 10 s, never zero.
     pub header_timeout: Duration,
+    /// How long a peer has to send the whole body of a request; then it gets 408.
+    /// `TINA4_BODY_TIMEOUT`; default 300 s, never zero.
+    pub body_timeout: Duration,
+    /// How long a client may take nothing of an answer that is being sent; then it is cut.
+    /// `TINA4_SEND_TIMEOUT`; default 60 s, never zero.
+    pub send_timeout: Duration,
     /// How long an HTTP connection may wait for its next request. `TINA4_KEEP_ALIVE_TIMEOUT`;
     /// default 65 s, never zero. Longer than that of a proxy in front, which else meets a socket that
     /// is just being closed.
@@ -265,6 +271,8 @@ impl Default for Config {
             max_upload_size: 10 * MIB,
             shutdown_timeout: Duration::from_secs(30),
             header_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(300),
+            send_timeout: Duration::from_secs(60),
             keep_alive_timeout: Duration::from_secs(65),
             max_header_bytes: 16 * KIB,
             max_headers: 100,
@@ -378,6 +386,8 @@ impl Config {
         seconds("TINA4_WS_BACKPLANE_REPLAY_AGE", replay_age, Zero::Refused)?;
         seconds("TINA4_SHUTDOWN_TIMEOUT", &mut config.shutdown_timeout, Zero::Now)?;
         seconds("TINA4_HEADER_TIMEOUT", &mut config.header_timeout, Zero::Refused)?;
+        seconds("TINA4_BODY_TIMEOUT", &mut config.body_timeout, Zero::Refused)?;
+        seconds("TINA4_SEND_TIMEOUT", &mut config.send_timeout, Zero::Refused)?;
         seconds("TINA4_KEEP_ALIVE_TIMEOUT", &mut config.keep_alive_timeout, Zero::Refused)?;
 
         config.secret = settings.get("TINA4_SECRET").map(|key| key.raw().to_owned());

@@ -26,15 +26,20 @@ use crate::command::{Answer, AnswerBody};
 use crate::connection::Connection;
 use crate::context::{Context, Stage};
 use crate::event::{self, Event, Head, LogLevel};
+use crate::framing;
+use crate::held;
 use crate::hub::Hub;
 use crate::opening::Opener;
 use crate::path;
-use crate::response::{Body, JSON, bad_path, empty, error, full, insert, switching_protocols};
+use crate::response::{
+    Body, JSON, bad_path, closing, empty, error, full, insert, out_of_memory, switching_protocols,
+};
 use crate::router::{HttpMatch, Params, RouteId};
 use crate::routes::Routes;
 use crate::slots::{Handle, Slots};
 use crate::static_files::{self, StaticFiles};
 use crate::upgrade;
+use crate::wire::{Traffic, Wire};
 
 /// What the engine knows of the app it serves.
 #[derive(Clone, Debug)]
@@ -137,31 +142,38 @@ impl Http {
     pub(crate) async fn serve_socket(self: Rc<Self>, stream: TcpStream, peer: SocketAddr) {
         let config = self.context.config();
         let asked = Rc::new(Cell::new(false));
+        let traffic = Arc::new(Traffic::default());
         let service = {
-            let (http, asked) = (Rc::clone(&self), Rc::clone(&asked));
+            let (http, asked, traffic) =
+                (Rc::clone(&self), Rc::clone(&asked), Arc::clone(&traffic));
             service_fn(move |request| {
                 asked.set(true);
-                let http = Rc::clone(&http);
-                async move { Ok::<_, Infallible>(http.serve(request, peer.ip().to_canonical()).await) }
+                traffic.begin();
+                let (http, traffic) = (Rc::clone(&http), Arc::clone(&traffic));
+                async move {
+                    traffic.flushed().await;
+                    let response = http.serve(request, peer.ip().to_canonical()).await;
+                    traffic.end();
+                    Ok::<_, Infallible>(response)
+                }
             })
         };
+        let wire = Wire::new(stream, traffic, config.header_timeout, config.send_timeout);
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             // It runs from the end of one request to the end of the next one's head, so it is the
-            // keep-alive time; the first head has the shorter time below.
+            // keep-alive time; the wire bounds the head itself.
             .header_read_timeout(config.keep_alive_timeout)
             .max_headers(config.max_headers)
             .max_header_size(config.max_header_bytes)
             .max_buf_size(config.max_header_bytes.max(MIN_HTTP_BUFFER))
-            .serve_connection(TokioIo::new(stream), service)
+            .serve_connection(TokioIo::new(wire), service)
             .with_upgrades();
         let mut connection = pin!(connection);
         let mut stage = self.context.stage.subscribe();
         if *stage.borrow_and_update() != Stage::Serving {
             return;
         }
-        let mut first_awaited = true;
-        let mut first_head = pin!(tokio::time::sleep(config.header_timeout));
         loop {
             tokio::select! {
                 biased;
@@ -180,17 +192,14 @@ impl Http {
                     }
                     connection.as_mut().graceful_shutdown();
                 }
-                () = &mut first_head, if first_awaited => {
-                    if !asked.get() {
-                        break;
-                    }
-                    first_awaited = false;
-                }
             }
         }
     }
 
     async fn serve(self: Rc<Self>, mut request: Request<Incoming>, peer: IpAddr) -> Response<Body> {
+        if let Err(flaw) = framing::check(&request) {
+            return closing(error(flaw.status(), flaw.message(), request.headers()));
+        }
         let ip = client_ip(peer, request.headers(), &self.context.config().trusted_proxies);
         if upgrade::is_asked(request.headers()) {
             return match self.opener.upgrade(&mut request, ip) {
@@ -206,6 +215,9 @@ impl Http {
         match found {
             Err(_) => bad_path(request.headers()),
             Ok(HttpMatch::Found { id, params }) => {
+                if self.context.shared.is_over() {
+                    return out_of_memory(request.headers());
+                }
                 self.ask_handler(request, path, id, params, ip).await
             }
             Ok(HttpMatch::MethodNotAllowed { allow }) if request.method() == Method::OPTIONS => {
@@ -247,7 +259,7 @@ impl Http {
         let other_name = (path == MINIFIED_FROND).then_some(FROND);
         for name in [Some(path), other_name].into_iter().flatten() {
             match self.files.serve(request.method(), name, request.headers()).await {
-                Ok(Some(response)) => return Some(response.map(Either::Right)),
+                Ok(Some(response)) => return Some(self.counted_file(response, request.headers())),
                 Ok(None) => {}
                 Err(failure) => self.context.log(LogLevel::Error, failure.to_string()),
             }
@@ -275,10 +287,8 @@ impl Http {
         let body = match body::read(body, &self.context).await {
             Ok(body) => body,
             Err(BodyError { status, message }) => {
-                let mut response = error(status, message, &parts.headers);
                 // The rest of the body is not worth reading.
-                insert(response.headers_mut(), header::CONNECTION, "close");
-                return response;
+                return closing(error(status, message, &parts.headers));
             }
         };
         let held = HeldBody::new(&self.context, body.len());
@@ -315,6 +325,18 @@ impl Http {
         }
     }
 
+    fn counted_file(
+        &self,
+        response: Response<static_files::Body>,
+        request_headers: &HeaderMap,
+    ) -> Response<Body> {
+        let (head, body) = response.into_parts();
+        match held::file(&self.context.shared, body) {
+            Some(body) => Response::from_parts(head, Either::Right(body)),
+            None => out_of_memory(request_headers),
+        }
+    }
+
     /// Turns a handler's answer into a response.
     async fn response(
         &self,
@@ -324,14 +346,17 @@ impl Http {
     ) -> Response<Body> {
         let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::OK);
         let mut response = match answer.body {
-            AnswerBody::Bytes(bytes) => Response::new(Either::Left(Full::new(bytes))),
+            AnswerBody::Bytes(bytes) => match held::bytes(&self.context.shared, bytes) {
+                Some(bytes) => Response::new(Either::Left(Full::new(bytes))),
+                None => return out_of_memory(request_headers),
+            },
             AnswerBody::File(path) => {
                 // Only a plain 200 may become 304 or 206.
                 let none = HeaderMap::new();
                 let conditions = if status == StatusCode::OK { request_headers } else { &none };
                 let base = &self.served.directory;
                 match static_files::serve_file(method, base, &path, conditions).await {
-                    Ok(Some(response)) => response.map(Either::Right),
+                    Ok(Some(response)) => self.counted_file(response, request_headers),
                     Ok(None) => {
                         let message = "there is no such file";
                         return error(StatusCode::NOT_FOUND, message, request_headers);

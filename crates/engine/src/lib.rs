@@ -14,10 +14,11 @@
 //!   [`backplane`] the way to other processes; [`publisher`] that thread's sending side; [`routes`]
 //!   the table both read
 //! - sockets: `extension` and `subprotocol` what is agreed; [`upgrade`] the opening handshake;
-//!   `socket` what is written to; `context` what a shard's sockets share; `connection` one upgraded
-//!   socket; `hub` a shard's connections by topic; `response` what the engine answers by itself;
-//!   `opening` from the request to the connection
-//! - requests: `client_ip`, `body` and `http`, which uses them
+//!   `socket` what is written to; `wire` a socket under HTTP, with its timers; `context` what a
+//!   shard's sockets share; `connection` one upgraded socket; `hub` a shard's connections by topic;
+//!   `response` what the engine answers by itself; `opening` from the request to the connection
+//! - requests: `client_ip`; `framing` which are refused unread; `body` what comes in; `held` what is
+//!   on its way out; `http`, which uses them
 //! - [`shard`](self) the thread that owns them; [`server`] the engine as a whole
 //! - `fuzzing` what random bytes are fed to, in no other build
 #![forbid(unsafe_code)]
@@ -34,8 +35,10 @@ mod context;
 pub mod deflate;
 pub mod event;
 mod extension;
+mod framing;
 #[cfg(any(fuzzing, test))]
 pub mod fuzzing;
+mod held;
 mod html_context;
 mod http;
 mod hub;
@@ -62,6 +65,7 @@ mod template_filters;
 mod token;
 pub mod topics;
 pub mod upgrade;
+mod wire;
 
 pub use command::{Answer, AnswerBody};
 pub use server::{App, Engine, ListenError};

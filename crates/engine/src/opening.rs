@@ -9,7 +9,6 @@ use std::sync::atomic::Ordering;
 use http::{Request, Response, header};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 
 use crate::connection::{Agreed, Connection};
 use crate::context::Context;
@@ -24,6 +23,7 @@ use crate::routes::Routes;
 use crate::shared::{Full, Load, Place};
 use crate::socket::Socket;
 use crate::upgrade::{self, Accepted, Rejection};
+use crate::wire::Wire;
 
 /// Opens the connections of one shard.
 pub(crate) struct Opener {
@@ -91,11 +91,11 @@ impl Opener {
         tokio::task::spawn_local(async move {
             // An error says that the client hung up before it had our answer.
             let Ok(upgraded) = upgraded.await else { return };
-            let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
+            let Ok(parts) = upgraded.downcast::<TokioIo<Wire>>() else {
                 return;
             };
             let opening = Opening { route, path, params, query, ip, protocol, window, head };
-            let stream = parts.io.into_inner();
+            let stream = parts.io.into_inner().into_inner();
             let socket = Socket { stream, _load: load, _place: place };
             if let Some(connection) = opener.open(opening, socket, &parts.read_buf) {
                 if let Some((code, reason)) = opener.context.farewell.get() {

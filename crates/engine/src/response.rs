@@ -49,6 +49,20 @@ pub(crate) fn switching_protocols(accepted: &Accepted) -> Response<Body> {
     response
 }
 
+/// The response, after which the connection is closed.
+pub(crate) fn closing(mut response: Response<Body>) -> Response<Body> {
+    insert(response.headers_mut(), header::CONNECTION, "close");
+    response
+}
+
+/// `TINA4_MAX_BUFFERED` is reached.
+pub(crate) fn out_of_memory(headers: &HeaderMap) -> Response<Body> {
+    let message = "the server is out of buffer memory";
+    let mut response = error(StatusCode::SERVICE_UNAVAILABLE, message, headers);
+    insert(response.headers_mut(), header::RETRY_AFTER, "1");
+    closing(response)
+}
+
 pub(crate) fn bad_path(headers: &HeaderMap) -> Response<Body> {
     error(StatusCode::BAD_REQUEST, "the path has a bad escape", headers)
 }

@@ -38,6 +38,7 @@ const FLOORS: &[&str] = &[
     "subprotocol",
     "upgrade",
     "socket",
+    "wire",
     "context",
     "connection",
     "hub",
@@ -45,7 +46,9 @@ const FLOORS: &[&str] = &[
     "opening",
     // requests
     "client_ip",
+    "framing",
     "body",
+    "held",
     "http",
     // the engine
     "shard",

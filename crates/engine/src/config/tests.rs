@@ -165,6 +165,8 @@ fn every_variable_changes_its_own_field() {
             Config { shutdown_timeout: Duration::ZERO, ..default.clone() },
         ),
         ("TINA4_HEADER_TIMEOUT", "2", Config { header_timeout: seconds(2.0), ..default.clone() }),
+        ("TINA4_BODY_TIMEOUT", "4", Config { body_timeout: seconds(4.0), ..default.clone() }),
+        ("TINA4_SEND_TIMEOUT", "5", Config { send_timeout: seconds(5.0), ..default.clone() }),
         (
             "TINA4_KEEP_ALIVE_TIMEOUT",
             "3",

@@ -110,6 +110,12 @@ pub const VARIABLES: &[(&str, &str, &str)] = &[
     ("TINA4_MAX_UPLOAD_SIZE", "10485760", "bytes of a request body; more is answered with 413"),
     ("TINA4_SHUTDOWN_TIMEOUT", "30", "seconds that a shutdown may take"),
     ("TINA4_HEADER_TIMEOUT", "10", "seconds that a peer has to send a request's head"),
+    ("TINA4_BODY_TIMEOUT", "300", "seconds that a peer has to send a request's body; then 408"),
+    (
+        "TINA4_SEND_TIMEOUT",
+        "60",
+        "seconds that a client may take nothing of an HTTP answer; then it is cut",
+    ),
     (
         "TINA4_KEEP_ALIVE_TIMEOUT",
         "65",
