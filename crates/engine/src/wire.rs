@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
@@ -106,14 +107,24 @@ impl Wire {
         &mut self,
         task: &mut Context<'_>,
         written: Poll<io::Result<usize>>,
+        bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if written.is_pending() {
-            self.traffic.full.store(true, Ordering::Relaxed);
-            self.send.start();
-            return self.send.check(task);
+        if written.is_ready() {
+            self.send.stop();
+            return written;
         }
-        self.send.stop();
-        written
+        self.traffic.full.store(true, Ordering::Relaxed);
+        self.send.start();
+        let late = ready!(self.send.check(task));
+        // The kernel says that there is room only when a third of its buffer is free, which takes a
+        // slow client long. If it took anything, this fits.
+        match SockRef::from(&self.stream).send(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Ready(late),
+            written => {
+                self.send.stop();
+                Poll::Ready(written)
+            }
+        }
     }
 }
 
@@ -148,7 +159,7 @@ impl AsyncWrite for Wire {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(task, bytes);
-        self.wrote(task, written)
+        self.wrote(task, written, bytes)
     }
 
     fn poll_write_vectored(
@@ -157,7 +168,8 @@ impl AsyncWrite for Wire {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(task, slices);
-        self.wrote(task, written)
+        let first = slices.iter().find(|slice| !slice.is_empty());
+        self.wrote(task, written, first.map_or(&[], |slice| slice))
     }
 
     fn is_write_vectored(&self) -> bool {
