@@ -4,72 +4,24 @@
 // stall, freeze or trickle, file descriptors run out. What is promised when a server ends is in faults-exit.test.js.
 
 const net = require('node:net');
-const { spawn } = require('node:child_process');
 const { WebSocket } = require('ws');
 const { endForked, forkServer } = require('./forked');
+const { UPGRADE, endPeers, frame, peerProcess, upgraded } = require('./rough');
 const { raw, sleep, until } = require('./support.js');
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
 /** Milliseconds for what must come, on a machine that has other things to do. */
 const WAIT = 20_000;
-/** What an upgrade needs. */
-const UPGRADE = 'Host: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n'
-  + 'Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n';
-
 jest.setTimeout(60_000);
 
-const frozen = new Set();
-
 afterEach(async () => {
-  for (const child of frozen) child.kill('SIGKILL');
-  frozen.clear();
+  endPeers();
   await endForked();
 });
 
 const upTo = (count) => Array.from({ length: count }, (_, n) => n);
 const numberOf = (text) => Number(text.slice(0, text.indexOf(' ')));
-
-/** Waits until a count of the server process is what it should be. */
-async function untilMeasured(app, what, condition) {
-  const deadline = Date.now() + WAIT;
-  for (;;) {
-    const measured = await app.measure();
-    if (condition(measured)) return measured;
-    if (Date.now() > deadline) throw new Error(`${what} did not come, the process has ${JSON.stringify(measured)}`);
-    await sleep(20);
-  }
-}
-
-/** All that an engine holds of its peers. Bodies and queues are counted in steps of 64 KiB a shard. */
-const NOTHING = { buffered: 0, topics: 0, sockets: 0, connections: 0, members: 0, registered: 0, requests: 0 };
-const holdsNothing = ({ engine }) => Object.entries(NOTHING).every(([name, count]) => engine[name] === count);
-
-/** A raw socket that is upgraded; what has come since the answer is not kept. */
-function upgraded(port, path) {
-  return new Promise((resolve, reject) => {
-    const socket = net.connect(port, '127.0.0.1', () => socket.write(`GET ${path} HTTP/1.1\r\n${UPGRADE}`));
-    socket.setNoDelay(true);
-    socket.once('data', () => resolve(socket));
-    socket.once('error', reject);
-  });
-}
-
-/** A masked text frame of a short payload. */
-const textFrame = (text) => Buffer.concat([Buffer.from([0x81, 0x80 | text.length, 0, 0, 0, 0]), Buffer.from(text)]);
-
-/** A peer in a process of its own that can be stopped, as one whose machine sleeps. It joins and then only reads. */
-async function peerProcess(url) {
-  const source = `
-    const { WebSocket } = require(${JSON.stringify(require.resolve('ws'))});
-    const socket = new WebSocket(${JSON.stringify(url)});
-    socket.on('open', () => process.send('open'));
-    socket.on('error', () => {});`;
-  const child = spawn(process.execPath, ['-e', source], { stdio: ['ignore', 'ignore', 'inherit', 'ipc'] });
-  frozen.add(child);
-  await new Promise((resolve, reject) => child.once('message', resolve).once('exit', () => reject(new Error('the peer ended'))));
-  return child;
-}
 
 test('while the JavaScript thread is blocked pings are answered, what was broadcast is written, peers are accepted; nothing is lost', async () => {
   const app = await forkServer((Router, { blocked, messages }) => {
@@ -137,17 +89,17 @@ test('a handler that never settles costs its own connection, an HTTP request get
     other.send(text);
     expect(await other.next()).toBe(text);
   };
-  await untilMeasured(app, 'every request', ({ engine }) => engine.requests === 10);
+  await app.until('every request', ({ engine }) => engine.requests === 10);
   await echoes('beside them');
   for (const answer of answers) expect((await answer).status).toBe(503);
   for (const peer of stuck) peer.close();
-  await untilMeasured(app, 'their end', ({ engine }) => engine.members === 1);
+  await app.until('their end', ({ engine }) => engine.members === 1);
   const counted = (pattern) => app.output.match(pattern)?.length;
   expect(counted(/its close handler ran/g)).toBe(10);
   expect(counted(/still pending 0\.2 s after the socket's end; its close handler runs without waiting for it/g)).toBe(10);
   await echoes('after them');
   await other.close();
-  await untilMeasured(app, 'an empty engine', holdsNothing);
+  await app.untilEmpty();
 });
 
 test('of 300 in a room the one that does not read is closed with 1013; the others get every message in order, and memory stays bounded', async () => {
@@ -210,7 +162,7 @@ describe('a peer whose process is stopped', () => {
       await sender.next();
     }
     await sender.close();
-    await untilMeasured(app, 'an empty engine', holdsNothing);
+    await app.untilEmpty();
   });
 });
 
@@ -232,7 +184,7 @@ describe('a peer at a byte or two a second', () => {
     slow.write(`GET /ws/room HTTP/1.1\r\n${UPGRADE}`);
     const timer = setInterval(() => slow.resume(), 1_000);
     const other = await app.connect('/ws/room');
-    await untilMeasured(app, 'both', ({ engine }) => engine.members === 2);
+    await app.until('both', ({ engine }) => engine.members === 2);
     const before = app.resident();
     let most = 0;
     const text = 'x'.repeat(64 * KIB);
@@ -243,7 +195,7 @@ describe('a peer at a byte or two a second', () => {
     }
     expect(most - before).toBeLessThan(32 * MIB);
     // It will not get to the close frame in its time.
-    await untilMeasured(app, 'its end', ({ engine }) => engine.members === 1 && engine.sockets === 1);
+    await app.until('its end', ({ engine }) => engine.members === 1 && engine.sockets === 1);
     clearInterval(timer);
     slow.destroy();
     expect(bytes).toBeLessThan(60);
@@ -264,7 +216,7 @@ describe('a peer at a byte or two a second', () => {
     const slow = await upgraded(app.port, '/ws');
     let answer = Buffer.alloc(0);
     slow.on('data', (chunk) => { answer = Buffer.concat([answer, chunk]); });
-    for (const byte of textFrame('k')) {
+    for (const byte of frame(1, 'k')) {
       slow.write(Buffer.from([byte]));
       if (head.writable) head.write('G');
       other.send('quick');
@@ -305,6 +257,6 @@ test('out of file descriptors the log says so once a second at most, connections
   const late = await app.connect('/ws');
   await echo(late, 'after the crowd');
   for (const peer of [...peers, late]) await peer.close();
-  const after = await untilMeasured(app, 'an empty engine', holdsNothing);
+  const after = await app.untilEmpty();
   expect([after.files, after.threads]).toEqual([before.files, before.threads]);
 });

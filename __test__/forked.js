@@ -6,7 +6,12 @@ const fs = require('node:fs');
 const path = require('node:path');
 const { spawn } = require('node:child_process');
 const { ROOT } = require('./served');
-const { connect } = require('./support.js');
+const { connect, sleep } = require('./support.js');
+
+/** Milliseconds for what must come, on a machine that has other things to do. */
+const WAIT = 20_000;
+/** What an engine counts of its peers. */
+const OF_PEERS = ['buffered', 'topics', 'sockets', 'connections', 'members', 'registered', 'requests'];
 
 const running = new Set();
 
@@ -88,6 +93,18 @@ async function forkServer(program, { config = {}, given = {}, files } = {}) {
     child.send('measure');
     return measured;
   };
+  /** Waits until what is measured is as it should be. */
+  app.until = async (what, condition) => {
+    const deadline = Date.now() + WAIT;
+    for (;;) {
+      const measured = await app.measure();
+      if (condition(measured)) return measured;
+      if (Date.now() > deadline) throw new Error(`${what} did not come, the process has ${JSON.stringify(measured)}`);
+      await sleep(20);
+    }
+  };
+  /** Waits until the engine has nothing left of any peer. */
+  app.untilEmpty = () => app.until('an empty engine', ({ engine }) => OF_PEERS.every((name) => engine[name] === 0));
   /** Bytes of JavaScript objects after a collection. */
   app.heap = async () => (await app.measure()).heap;
   /** Calls `close()` there; the process has nothing left to do then. */
