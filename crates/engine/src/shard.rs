@@ -36,6 +36,9 @@ const SHED_AT_LEAST: usize = 16 * 1024;
 const SWEEPS_A_TIMER: u32 = 4;
 const SWEEP_AT_MOST: Duration = Duration::from_secs(1);
 const SWEEP_AT_LEAST: Duration = Duration::from_millis(5);
+/// Threads that read files for a shard at a time; more requests for files wait for one. Without a bound
+/// of ours peers could have 512 of them.
+const FILE_THREADS: usize = 16;
 /// Pause of the acceptor when no socket can be opened, for want of file descriptors above all.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// The acceptor complains at most this often.
@@ -78,6 +81,7 @@ pub(crate) fn runtime() -> std::io::Result<LocalRuntime> {
     Builder::new_current_thread()
         .enable_io()
         .enable_time()
+        .max_blocking_threads(FILE_THREADS)
         .on_thread_park(|| {
             CURRENT
                 .with_borrow(|shard| shard.as_ref().map(|shard| shard.park()).unwrap_or_default())
