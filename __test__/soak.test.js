@@ -16,7 +16,7 @@ afterEach(async () => {
 });
 
 test('after seconds of chats, disconnects, slow readers and garbage everything is as it was', async () => {
-  const result = await soak({ seconds: 6, warmUp: 4 });
+  const result = await soak({ seconds: 4, warmUp: 3 });
   expect(result.totals.messages).toBeGreaterThan(0);
   expectNothingLeft(result, { heap: 4 * MIB, resident: 48 * MIB });
 });
