@@ -534,7 +534,7 @@ export interface Tina4Config {
   ioThreads?: number;
   /**
    * Bytes that all queues and bodies of the server may hold together, 64 KiB to 1 TiB. Above it reading pauses, the largest
-   * queues close with 1013 and new bodies get 503. `TINA4_MAX_BUFFERED`; default 268435456 (256 MiB).
+   * queues close with 1013 and arriving bodies get 503. `TINA4_MAX_BUFFERED`; default 268435456 (256 MiB).
    */
   maxBuffered?: number;
   /** Seconds that {@link Tina4Server.close} may take; 0 cuts every connection. `TINA4_SHUTDOWN_TIMEOUT`; default 30. */

@@ -43,6 +43,10 @@ pub(crate) async fn read(
             return Err(BodyError::TOO_LARGE);
         }
         held.add(data.len());
+        // Others may have begun when there was room for all of them.
+        if context.shared.is_over() {
+            return Err(BodyError::NO_MEMORY);
+        }
         match first.take() {
             None if all.is_empty() => first = Some(data),
             earlier => {
@@ -63,6 +67,10 @@ pub(crate) struct BodyError {
 impl BodyError {
     const TOO_LARGE: Self =
         Self { status: StatusCode::PAYLOAD_TOO_LARGE, message: "the body is over the size limit" };
+    const NO_MEMORY: Self = Self {
+        status: StatusCode::SERVICE_UNAVAILABLE,
+        message: "the server is out of buffer memory",
+    };
     const TOO_SLOW: Self =
         Self { status: StatusCode::REQUEST_TIMEOUT, message: "the body arrives too slowly" };
     const BROKEN: Self =

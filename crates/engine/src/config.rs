@@ -133,7 +133,7 @@ pub struct Config {
     /// for peers that get bursts, lower it where there are many connections.
     pub max_backlog: usize,
     /// Bytes that all queues and bodies of the server may hold together, 64 KiB to 1 TiB; above it
-    /// reading pauses, the largest outboxes close with 1013 and new bodies get 503.
+    /// reading pauses, the largest outboxes close with 1013 and arriving bodies get 503.
     /// `TINA4_MAX_BUFFERED`; default 256 MiB. Set it to what the machine has to spare.
     pub max_buffered: usize,
     /// Messages of one connection that wait for its handler, 1 to 1,048,576, at which its socket is

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::io::AsyncWriteExt;
+
 mod common;
 
 use common::pressure::{
@@ -124,14 +126,20 @@ async fn a_frame_that_must_be_finished_does_not_shield_the_other_outboxes() {
     nothing_held(&server).await;
 }
 
+/// A message of which the last KiB is missing.
+fn unfinished() -> Vec<u8> {
+    let mut bytes = frame(true, opcode::TEXT, &[b'x'; 100 * KIB]);
+    bytes.truncate(99 * KIB);
+    bytes
+}
+
 #[tokio::test]
 async fn messages_that_are_never_finished_are_held_within_the_bound_of_the_process() {
     let server = small_server().start();
-    let unfinished = &frame(true, opcode::TEXT, &[b'x'; 100 * KIB])[..99 * KIB];
     let mut raws = Vec::new();
     for _ in 0..8 {
         let mut raw = server.raw_websocket("/in").await;
-        raw.write(unfinished).await;
+        raw.write(unfinished()).await;
         raws.push(raw);
     }
     // Those that take the most are refused until the others fit.
@@ -170,4 +178,118 @@ async fn what_a_released_connection_never_acknowledged_is_no_longer_held() {
     });
     nothing_held(&server).await;
     drop(blocked);
+}
+
+/// Sends half of a body that it announced, and stays.
+async fn half_a_body(server: &Server) -> Raw {
+    let mut raw = server.raw().await;
+    raw.write("POST /body HTTP/1.1\r\nhost: a\r\ncontent-length: 200000\r\n\r\n").await;
+    raw
+}
+
+#[tokio::test]
+async fn bodies_that_began_while_there_was_room_are_held_within_the_bound_of_the_process() {
+    const BOUND: usize = 256 * KIB;
+    let server = small_server().start();
+    let mut raws = Vec::new();
+    for _ in 0..16 {
+        raws.push(half_a_body(&server).await);
+    }
+    let half = [b'x'; 100 * KIB];
+    let mut refused = 0;
+    for raw in &mut raws {
+        // A socket that was refused may be reset while it still writes.
+        let _ = within("a write", raw.stream.write_all(&half)).await;
+    }
+    for raw in &mut raws {
+        let answered = within("an answer or room for the body", async {
+            loop {
+                let held = server.buffered();
+                assert!(held <= BOUND + SLACK, "{held} bytes are held");
+                match tokio::time::timeout(Duration::from_millis(20), raw.stream.readable()).await {
+                    Ok(ready) => break ready.map(|()| true),
+                    Err(_) if refused > 0 || held > BOUND / 2 => break Ok(false),
+                    Err(_) => {}
+                }
+            }
+        });
+        if answered.await.expect("a socket") {
+            refused += 1;
+        }
+    }
+    assert!(refused >= 12, "{refused} of 16 bodies were refused");
+    drop(raws);
+    nothing_held(&server).await;
+}
+
+#[tokio::test]
+async fn a_thousand_peers_that_stall_are_held_within_the_bound_of_the_process() {
+    const BOUND: usize = 4 * MIB;
+    const OF_EACH_KIND: usize = 300;
+    const MESSAGE: usize = 64 * KIB;
+    // Two sockets a peer, because both ends are in this process.
+    rlimit::increase_nofile_limit(8_192).expect("a limit of open files");
+    let server = small_server()
+        .with(|config| {
+            config.max_buffered = BOUND;
+            config.max_pending_bytes = 256 * KIB;
+            config.max_pending_messages = 64;
+        })
+        .start();
+    let (mut writers, mut readers) = (Vec::new(), Vec::new());
+    for _ in 0..OF_EACH_KIND {
+        writers.push((server.raw_websocket("/in").await, unfinished()));
+        writers.push((
+            server.raw_websocket("/in").await,
+            frame(true, opcode::TEXT, &[b'x'; KIB]).repeat(60),
+        ));
+        writers.push((half_a_body(&server).await, vec![b'x'; 100 * KIB]));
+        let mut narrow = Raw::connect_narrow(server.address).await;
+        narrow.upgrade("/out").await;
+        readers.push(narrow);
+    }
+    server.opened("/in", 2 * OF_EACH_KIND).await;
+    let handles = server.opened("/out", OF_EACH_KIND).await;
+
+    let blocked = server.block();
+    let writers: Vec<_> = writers
+        .into_iter()
+        .map(|(mut raw, bytes)| {
+            tokio::spawn(async move {
+                // Until it is taken, never read, or the socket reset.
+                let _ = raw.stream.write_all(&bytes).await;
+                std::future::pending::<()>().await;
+            })
+        })
+        .collect();
+    let mut most = 0;
+    for handle in handles {
+        let text = "o".repeat(MESSAGE);
+        for _ in 0..3 {
+            server.with(|engine| engine.publisher().send(handle, &text.as_str()));
+            within("what is over the bound is given up", async {
+                loop {
+                    let held = server.buffered();
+                    most = most.max(held);
+                    if held <= BOUND + SLACK {
+                        break;
+                    }
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            })
+            .await;
+            tokio::task::yield_now().await;
+        }
+    }
+    assert!(most > BOUND / 2, "the bound was not reached: {most}");
+    assert!(most <= BOUND + SLACK + MESSAGE, "{most} bytes were held");
+    drop(blocked);
+    for writer in writers {
+        writer.abort();
+    }
+    drop(readers);
+    nothing_held(&server).await;
+    let mut echo = server.connect("/echo").await;
+    echo.send("hello").await;
+    assert_eq!(echo.text().await, "hello");
 }
