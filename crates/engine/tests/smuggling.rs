@@ -345,7 +345,7 @@ async fn a_request_has_one_host() {
     ] {
         is_refused(400, &format!("GET /first HTTP/1.1\r\n{hosts}\r\n{HIDDEN}")).await;
     }
-    is_refused(400, &format!("GET /first HTTP/1.0\r\nhost: a\r\nhost: b\r\n\r\n")).await;
+    is_refused(400, "GET /first HTTP/1.0\r\nhost: a\r\nhost: b\r\n\r\n").await;
     for head in [
         "GET /first HTTP/1.0\r\n",
         "GET /first HTTP/1.1\r\nhost:\r\nconnection: close\r\n",
