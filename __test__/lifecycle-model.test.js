@@ -35,6 +35,7 @@ async function play(seed) {
   const pick = (list) => list[roll(list.length)];
   const acts = [];
   const running = new Map();
+  let unsettled = 0;
   const note = (type, connection, more) => acts.push({ type, connection, ...more });
 
   const act = async (connection, { ask, manner, n }) => {
@@ -79,7 +80,12 @@ async function play(seed) {
     }
     if (event !== 'message') return undefined;
     running.set(connection, before.add(message.n));
-    const done = () => before.delete(message.n);
+    const settles = message.manner !== 'never';
+    unsettled += Number(settles);
+    const done = () => {
+      before.delete(message.n);
+      unsettled -= Number(settles);
+    };
     // What is thrown synchronously takes another way than what rejects.
     if (message.manner === 'throws') {
       done();
@@ -116,7 +122,7 @@ async function play(seed) {
       client.socket.send(JSON.stringify(message));
     }
   }
-  await everythingHasArrived(acts, clients);
+  await everythingHasArrived(acts, clients, () => unsettled === 0);
   await served.server.close();
   for (const client of clients) await client.ended;
   check(acts, clients, served.log.lines);
@@ -173,11 +179,12 @@ function answered(client) {
   return stuck === -1 ? client.said : client.said.slice(0, stuck + 1);
 }
 
-async function everythingHasArrived(acts, clients) {
+async function everythingHasArrived(acts, clients, allSettled) {
   let waiting = '';
   await until(() => {
+    waiting = 'handlers that settle';
     const known = model(acts);
-    return clients.every((client) => {
+    return allSettled() && clients.every((client) => {
       const one = known.get(client.name);
       waiting = `client ${client.name}`;
       if (one === undefined) return client.left === 'gone';
