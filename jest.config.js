@@ -14,7 +14,8 @@ const project = (displayName, testMatch, timeout, testPathIgnorePatterns = []) =
 });
 
 module.exports = {
-  maxWorkers: 2,
+  // Tests mostly wait, so there may be more of them than cores.
+  maxWorkers: 3,
   watchman: false,
   projects: [
     // Whatever is not one of the others is a unit test, so that no file is forgotten.

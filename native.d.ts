@@ -212,6 +212,8 @@ export interface Statistics {
   slowConsumers: number
   /** Upgrades refused. */
   rejectedUpgrades: number
+  /** Panics inside the engine. */
+  panics: number
   /** Bytes in queues and bodies. */
   buffered: number
   /** Paths that have connections. */
