@@ -40,6 +40,8 @@ pub fn settings(data: &[u8]) {
     for time in [
         config.closing_timeout,
         config.handler_timeout,
+        config.body_timeout,
+        config.send_timeout,
         config.ping_timeout,
         config.header_timeout,
         config.keep_alive_timeout,
