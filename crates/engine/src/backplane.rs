@@ -5,6 +5,7 @@
 //! origin lives and its replay buffer still has it. To and from other frameworks, and when a
 //! process dies, it is at most once.
 
+mod channel;
 mod complaint;
 mod control;
 mod counting;
@@ -20,6 +21,7 @@ mod redis;
 mod relay;
 mod replay;
 mod sequence;
+mod socket;
 mod status;
 mod thread;
 

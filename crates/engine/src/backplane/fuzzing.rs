@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::channel::Channel;
 use super::control::Control;
 use super::envelope::{self, Delivery, Outbound, Payload, Place, Scope};
-use super::link::Channel;
 use super::node::{Here, Limits, Node};
 use super::status::Status;
 use crate::event::LogLevel;

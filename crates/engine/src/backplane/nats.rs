@@ -17,7 +17,8 @@ use bytes::Bytes;
 use futures_util::stream::Stream;
 use futures_util::task::AtomicWaker;
 
-use super::link::{BATCH, Channel, LinkError, socket};
+use super::channel::{BATCH, Channel, LinkError};
+use super::socket;
 use crate::config::bus::{Address, NatsLogin, NatsServer};
 
 /// Messages that the library keeps for us. It reads all that the socket has before we run, and drops

@@ -10,11 +10,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 
+use super::channel::Channel;
 use super::complaint::Complaint;
 use super::control::{Body, Control, MAX_WRAPPING};
 use super::counting::Counts;
 use super::envelope::{self, Delivery, Inbound, MAX_FIELDS, Outbound, Place};
-use super::link::Channel;
 use super::peer::{ASK_AFTER, ASK_AGAIN, ASKS_AT_MOST, Asking, Peer};
 use super::replay::Replay;
 use super::sequence::{Missing, Taken};

@@ -14,8 +14,8 @@ use redis::{AsyncConnectionConfig, ErrorKind, RedisConnectionInfo, RedisError};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::JoinHandle;
 
-use super::link::socket::{self, Socket};
-use super::link::{BATCH, Channel, LinkError};
+use super::channel::{BATCH, Channel, LinkError};
+use super::socket::{self, Socket};
 use crate::config::bus::RedisServer;
 
 /// The longest string of Redis's protocol.

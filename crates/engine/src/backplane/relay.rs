@@ -20,7 +20,7 @@ pub use absent::Relay;
 #[cfg(unix)]
 pub use server::Relay;
 
-use super::link::Channel;
+use super::channel::Channel;
 
 #[cfg(unix)]
 mod client;
@@ -90,7 +90,7 @@ mod absent {
 
     use bytes::Bytes;
 
-    use crate::backplane::link::{Channel, LinkError};
+    use crate::backplane::channel::{Channel, LinkError};
 
     const ABSENT: &str =
         "the relay between workers needs Unix sockets, which this system does not have";

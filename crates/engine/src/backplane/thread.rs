@@ -11,8 +11,9 @@ use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
+use super::channel::{Channel, LinkError};
 use super::envelope::{Delivery, Outbound, Payload, Scope};
-use super::link::{self, Channel, LinkError, Receiver, Sender};
+use super::link::{self, Receiver, Sender};
 use super::node::{Here, Limits, Node, PATIENCE};
 use super::publishes::{Order, Orders, PublishBatch};
 use super::status::{Status, count};

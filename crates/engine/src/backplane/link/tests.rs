@@ -10,6 +10,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use tempfile::TempDir;
 
+use crate::backplane::channel::BATCH;
+use crate::backplane::socket;
+
 use super::super::relay::Relay;
 use super::test_servers::{TestServer, free_port};
 use super::*;

@@ -8,7 +8,8 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::{GREETING, HEADER, MAX_PAYLOAD, Parsed, header, make_room, parse};
-use crate::backplane::link::{BATCH, Channel, LinkError, socket};
+use crate::backplane::channel::{BATCH, Channel, LinkError};
+use crate::backplane::socket;
 use crate::config::bus::Address;
 
 /// What is gathered for one write.

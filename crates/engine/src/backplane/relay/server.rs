@@ -14,7 +14,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Notify, oneshot};
 
 use super::{GREETING, HEADER, Parsed, make_room, parse};
-use crate::backplane::link::Channel;
+use crate::backplane::channel::Channel;
 
 /// Bytes that wait for one link. One that is over is closed: it connects again and asks for what it
 /// missed.

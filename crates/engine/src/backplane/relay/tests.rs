@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tempfile::TempDir;
 
 use super::*;
-use crate::backplane::link::LinkError;
+use crate::backplane::channel::LinkError;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 

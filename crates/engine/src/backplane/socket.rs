@@ -9,7 +9,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
 
-use super::LinkError;
+use super::channel::LinkError;
 use crate::config::bus::Address;
 
 /// What a bus's library reads and writes.
