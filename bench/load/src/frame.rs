@@ -50,6 +50,15 @@ pub(crate) fn masked(payload: &[u8]) -> Vec<u8> {
     frame
 }
 
+/// A ping as a client sends it: the number in eight bytes, then letters, `bytes` long in all.
+pub(crate) fn ping(number: u64, bytes: usize) -> Vec<u8> {
+    let mut frame = header(FINAL_PING, bytes, 0x80);
+    frame.extend_from_slice(&MASK);
+    let payload = number.to_be_bytes().into_iter().chain((b'a'..=b'z').cycle()).take(bytes);
+    frame.extend(payload.zip(MASK.iter().cycle()).map(|(a, b)| a ^ b));
+    frame
+}
+
 /// The answer to a ping.
 fn pong(payload: &[u8]) -> Vec<u8> {
     let mut frame = header(FINAL_PONG, payload.len(), 0x80);
@@ -100,6 +109,14 @@ impl Expected {
         Self { frame, mark }
     }
 
+    /// Pongs to pings of `bytes`; their mark is the number of the ping.
+    pub(crate) fn pongs(bytes: usize) -> Self {
+        let mut frame = header(FINAL_PONG, bytes, 0);
+        let mark = frame.len();
+        frame.extend(message(0, bytes));
+        Self { frame, mark }
+    }
+
     /// The sender's mark, if this is a whole and faithful frame of one of the senders.
     fn mark<'a>(&self, frame: &'a [u8]) -> Option<&'a [u8]> {
         let rest = self.mark + MARK;
@@ -124,6 +141,8 @@ pub(crate) struct Seen {
     pub(crate) messages: u64,
     /// Those among them with the mark asked for.
     pub(crate) own: u64,
+    /// The mark of the last one.
+    pub(crate) last: [u8; MARK],
     /// A frame to send back.
     pub(crate) pong: Option<Vec<u8>>,
 }
@@ -167,6 +186,7 @@ fn see(frame: &[u8], expected: &Expected, own: &[u8], seen: &mut Seen) -> Result
     if let Some(mark) = expected.mark(frame) {
         seen.messages += 1;
         seen.own += u64::from(mark == own);
+        seen.last.copy_from_slice(mark);
         return Ok(());
     }
     if frame[0] == FINAL_PING && frame.len() <= 127 {
@@ -265,6 +285,21 @@ mod tests {
         let seen = Reader::default().read(&stream, &expected, &own()).unwrap();
         assert_eq!((seen.messages, seen.own), (2, 2));
         assert_eq!(seen.pong.unwrap(), [0x8a, 0x82, 0, 0, 0, 0, b'h', b'i']);
+    }
+
+    #[test]
+    fn a_pong_has_the_number_of_its_ping() {
+        let sent = ping(0x0102_0304_0506, 20);
+        assert_eq!(sent[..6], [0x89, 0x80 | 20, 0x37, 0xfa, 0x21, 0x3d]);
+        let payload: Vec<u8> =
+            sent[6..].iter().zip(MASK.iter().cycle()).map(|(a, b)| a ^ b).collect();
+        let mut answer = vec![0x8a, 20];
+        answer.extend(payload);
+        let expected = Expected::pongs(20);
+        let seen = Reader::default().read(&answer, &expected, &own()).unwrap();
+        assert_eq!((seen.messages, u64::from_be_bytes(seen.last)), (1, 0x0102_0304_0506));
+        *answer.last_mut().unwrap() ^= 1;
+        Reader::default().read(&answer, &expected, &own()).unwrap_err();
     }
 
     #[test]

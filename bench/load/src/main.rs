@@ -8,11 +8,16 @@
 //! Exit codes: 0 with the line on standard output, also when deliveries were lost (the line says
 //! so); 1 with a sentence on standard error when no measurement was possible; 2 for wrong arguments.
 
+mod block;
 mod drive;
 mod frame;
+mod idle;
 mod latency;
+mod memory;
+mod pace;
 mod peer;
 mod plan;
+mod rate;
 mod relay;
 mod report;
 mod usage;
@@ -41,6 +46,12 @@ fn main() -> ExitCode {
 }
 
 fn measure(plan: &plan::Plan) -> io::Result<String> {
+    if plan.idle {
+        return Ok(report::idle_json(plan, &idle::run(plan)?));
+    }
+    if let Some(open) = &plan.open {
+        return Ok(report::rate_json(plan, open, &mut rate::run(plan, open)?));
+    }
     Ok(match &plan.relay {
         Some(relay) => report::relay_json(plan, &mut relay::run(plan, relay)?),
         None => report::json(plan, &mut drive::run(plan)?),

@@ -1,9 +1,11 @@
 //! One connection of the load.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
+
+use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::frame::{self, Expected, MARK, Reader, Seen};
 
@@ -34,7 +36,24 @@ pub(crate) enum Opening {
 /// Connects, upgrades and waits until the opening is over. Returns a non-blocking socket with
 /// nothing left to read.
 pub(crate) fn connect(address: SocketAddr, path: &str, opening: Opening) -> io::Result<TcpStream> {
-    let mut socket = TcpStream::connect_timeout(&address, CONNECT_TIMEOUT)?;
+    connect_from(None, address, path, opening)
+}
+
+/// The same from an address of this machine, each of which has ports of its own.
+pub(crate) fn connect_from(
+    source: Option<Ipv4Addr>,
+    address: SocketAddr,
+    path: &str,
+    opening: Opening,
+) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if let Some(source) = source {
+        socket.bind(&SocketAddr::from((source, 0)).into())?;
+    }
+    socket.connect_timeout(&address.into(), CONNECT_TIMEOUT)?;
+    // The end is a reset, so that its port is free for the next run at once.
+    socket.set_linger(Some(Duration::ZERO))?;
+    let mut socket = TcpStream::from(socket);
     socket.set_nodelay(true)?;
     socket.set_read_timeout(Some(CONNECT_TIMEOUT))?;
     let request = format!(
@@ -133,7 +152,7 @@ pub(crate) struct Peer {
     owed: usize,
     phase: usize,
     /// Written between two frames, and whole.
-    pong: Vec<u8>,
+    control: Vec<u8>,
     /// Messages handed to the socket or owed to it.
     pub(crate) sent: u64,
     pub(crate) received: u64,
@@ -158,7 +177,7 @@ impl Peer {
             frame_length,
             owed: 0,
             phase: 0,
-            pong: Vec::new(),
+            control: Vec::new(),
             sent: 0,
             received: 0,
             sent_at: Instant::now(),
@@ -172,12 +191,19 @@ impl Peer {
         self.flush()
     }
 
+    /// Sends a control frame, between two others, or as much of it as the socket takes now.
+    pub(crate) fn ping(&mut self, frame: &[u8]) -> io::Result<()> {
+        self.sent += 1;
+        self.control.extend_from_slice(frame);
+        self.flush()
+    }
+
     /// Writes what is owed, as far as the socket takes it.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         loop {
-            let between = self.phase == 0 && !self.pong.is_empty();
+            let between = self.phase == 0 && !self.control.is_empty();
             let bytes = if between {
-                &self.pong[..]
+                &self.control[..]
             } else {
                 let rest = &self.frames[self.phase..];
                 &rest[..rest.len().min(self.owed)]
@@ -187,7 +213,7 @@ impl Peer {
             }
             match self.socket.write(bytes) {
                 Ok(written) if between => {
-                    self.pong.drain(..written);
+                    self.control.drain(..written);
                 }
                 Ok(written) => {
                     let whole = written == bytes.len();
@@ -204,6 +230,12 @@ impl Peer {
         }
     }
 
+    /// Lets go of what was kept for messages that came in pieces.
+    pub(crate) fn rest(&mut self) {
+        self.reader = Reader::default();
+        self.control = Vec::new();
+    }
+
     /// Reads all there is.
     pub(crate) fn receive(&mut self, buffer: &mut [u8], expected: &Expected) -> io::Result<Seen> {
         let mut all = Seen::default();
@@ -217,8 +249,11 @@ impl Peer {
                         .map_err(io::Error::other)?;
                     all.messages += seen.messages;
                     all.own += seen.own;
+                    if seen.messages > 0 {
+                        all.last = seen.last;
+                    }
                     if let Some(pong) = seen.pong {
-                        self.pong.extend(pong);
+                        self.control.extend(pong);
                         self.flush()?;
                     }
                     // A read that did not fill the buffer emptied the socket (epoll(7)): no second

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::frame::{MARK, Wrapping};
 
 pub(crate) const USAGE: &str = "\
-usage: load echo|broadcast|relay --port P --path /PATH [options]
+usage: load echo|broadcast|relay|rate|idle --port P --path /PATH [options]
   --host ADDRESS      of the server (127.0.0.1)
   --connections N     1 to 60000 (64)
   --senders all|one   who sends in a broadcast (all)
@@ -22,10 +22,23 @@ another one:
   --to P              port of the other server
   --rate R            messages in a second, whatever is still under way; without it as many as
                       --in-flight allows
-  --speaks ws|socket.io  what both servers speak (ws)";
+  --speaks ws|socket.io  what both servers speak (ws)
+and for a rate, an open loop over all connections in turn:
+  --rate R            messages in a second, each answered with itself
+  --with messages|pings  what is sent; pings have 8 to 125 bytes (messages)
+  --block MS          ask GET /block?ms=MS when the seconds begin, 1 to 4000; they last as long at
+                      least
+An idle opens its connections, sends and receives one message on each, and needs --pid: memory is
+what it measures.";
 
 /// Frames a connection keeps prepared, in bytes: more in flight than fit are refused.
 const MAX_PREPARED: usize = 64 * 1024 * 1024;
+
+/// Payload of a control frame (RFC 6455, 5.5).
+const MAX_CONTROL: usize = 125;
+
+/// Milliseconds; what is measured then still fits into a sample of latency.
+const MAX_BLOCK: u64 = 4000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Work {
@@ -48,11 +61,30 @@ pub(crate) struct Relay {
     pub(crate) wrapping: Wrapping,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum With {
+    Messages,
+    Pings,
+}
+
+/// Messages that are sent when they are due.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Open {
+    /// Messages in a second, over all connections.
+    pub(crate) rate: f64,
+    pub(crate) with: With,
+    /// How long the server's JavaScript thread is kept busy.
+    pub(crate) block: Option<Duration>,
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Plan {
     /// One sends in a relay.
     pub(crate) work: Work,
     pub(crate) relay: Option<Relay>,
+    pub(crate) open: Option<Open>,
+    /// Memory is measured, not time.
+    pub(crate) idle: bool,
     pub(crate) address: SocketAddr,
     pub(crate) path: String,
     pub(crate) connections: usize,
@@ -66,21 +98,23 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) fn parse(mut words: impl Iterator<Item = String>) -> Result<Self, String> {
-        let (mut work, relayed) = match words.next().as_deref() {
-            Some("echo") => (Work::Echo, false),
-            Some("broadcast") => (Work::BroadcastAll, false),
-            Some("relay") => (Work::BroadcastOne, true),
+        let mode = words.next().unwrap_or_default();
+        let mut work = match mode.as_str() {
+            "echo" | "rate" | "idle" => Work::Echo,
+            "broadcast" => Work::BroadcastAll,
+            "relay" => Work::BroadcastOne,
             other => {
                 return Err(format!(
-                    "The first word is echo, broadcast or relay, not {:?}.",
-                    other.unwrap_or("")
+                    "The first word is echo, broadcast, relay, rate or idle, not {other:?}."
                 ));
             }
         };
+        let (relayed, open, idle) = (mode == "relay", mode == "rate", mode == "idle");
         let mut host = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let mut port = None;
         let mut path = None;
         let (mut to, mut rate, mut wrapping) = (None, None, Wrapping::NONE);
+        let (mut with, mut block) = (With::Messages, None);
         let mut servers = Vec::new();
         let (mut connections, mut in_flight, mut bytes) = (64, 1, 64);
         let (mut warm_up, mut measured) = (0.5, 4.0);
@@ -94,7 +128,12 @@ impl Plan {
                 }
                 "--connections" => connections = within(&name, &value, 1, 60_000)?,
                 "--to" if relayed => to = Some(within(&name, &value, 1, u16::MAX)?),
-                "--rate" if relayed => rate = Some(within(&name, &value, 1.0, 1e6)?),
+                "--rate" if relayed || open => rate = Some(within(&name, &value, 1.0, 1e6)?),
+                "--with" if open && value == "messages" => with = With::Messages,
+                "--with" if open && value == "pings" => with = With::Pings,
+                "--block" if open => {
+                    block = Some(Duration::from_millis(within(&name, &value, 1, MAX_BLOCK)?));
+                }
                 "--speaks" if relayed && value == "ws" => {}
                 "--speaks" if relayed && value == "socket.io" => wrapping = Wrapping::SOCKET_IO,
                 "--senders" if work == Work::BroadcastOne && relayed => {
@@ -109,7 +148,8 @@ impl Plan {
                 "--pid" if relayed || servers.is_empty() => {
                     servers.push(within(&name, &value, 1, u32::MAX)?);
                 }
-                "--path" | "--senders" | "--speaks" | "--to" | "--rate" | "--pid" => {
+                "--path" | "--senders" | "--speaks" | "--to" | "--rate" | "--pid" | "--with"
+                | "--block" => {
                     return Err(format!("{name} cannot be {value:?} here."));
                 }
                 _ => return Err(format!("There is no option {name}.")),
@@ -118,6 +158,17 @@ impl Plan {
         if in_flight * bytes > MAX_PREPARED {
             return Err(format!("--in-flight times --bytes is at most {MAX_PREPARED}."));
         }
+        if with == With::Pings && bytes > MAX_CONTROL {
+            return Err(format!("--bytes of a ping is at most {MAX_CONTROL}."));
+        }
+        if idle && servers.is_empty() {
+            return Err("--pid is missing.".into());
+        }
+        let open = match rate {
+            Some(rate) if open => Some(Open { rate, with, block }),
+            None if open => return Err("--rate is missing.".into()),
+            _ => None,
+        };
         let relay = match to {
             Some(to) => Some(Relay { to: SocketAddr::new(host, to), rate, wrapping }),
             None if relayed => return Err("--to is missing.".into()),
@@ -126,6 +177,8 @@ impl Plan {
         Ok(Self {
             work,
             relay,
+            open,
+            idle,
             address: SocketAddr::new(host, port.ok_or("--port is missing.")?),
             path: path.ok_or("--path is missing.")?,
             connections,
@@ -186,9 +239,23 @@ mod tests {
     }
 
     #[test]
+    fn a_rate_may_send_pings_and_ask_for_a_block() {
+        let plan = parse("rate --port 80 --path /e --rate 5000 --with pings --block 2000").unwrap();
+        let block = Some(Duration::from_secs(2));
+        assert_eq!(plan.open, Some(Open { rate: 5000.0, with: With::Pings, block }));
+        assert_eq!(plan.relay, None);
+    }
+
+    #[test]
+    fn an_idle_watches_one_process() {
+        let plan = parse("idle --port 80 --path /e --connections 60000 --pid 7").unwrap();
+        assert_eq!((plan.idle, plan.connections, plan.servers), (true, 60_000, vec![7]));
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         for (line, named) in [
-            ("", "echo, broadcast or relay"),
+            ("", "echo, broadcast, relay, rate or idle"),
             ("echo --path /", "--port"),
             ("echo --port 80", "--path"),
             ("echo --port 0 --path /", "--port"),
@@ -199,6 +266,12 @@ mod tests {
             ("echo --port 80 --path / --speed 9", "--speed"),
             ("echo --port 80 --path / --pid 7 --pid 8", "--pid"),
             ("echo --port 80 --path / --to 81", "--to"),
+            ("echo --port 80 --path / --with pings", "--with"),
+            ("relay --port 80 --to 81 --path / --block 9", "--block"),
+            ("rate --port 80 --path /", "--rate"),
+            ("rate --port 80 --path / --rate 9 --with pings --bytes 126", "--bytes"),
+            ("rate --port 80 --path / --rate 9 --block 4001", "--block"),
+            ("idle --port 80 --path /", "--pid"),
             ("relay --port 80 --path /", "--to"),
             ("relay --port 80 --to 81 --path / --speaks mqtt", "--speaks"),
             ("relay --port 80 --to 81 --path / --senders all", "--senders"),

@@ -4,23 +4,21 @@
 //! message is how many came before it; one that is lost or comes twice shows in the count.
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
 use crate::drive::{EVENTS, QUIET, READ_BUFFER, STALLED, TICK, about};
 use crate::frame::{self, Expected, Wrapping};
 use crate::latency::Latency;
+use crate::pace::{PACE, Pace};
 use crate::peer::{self, Opening, Peer};
 use crate::plan::{Plan, Relay};
 use crate::usage::{self, Usage};
 
 /// The sender's place among the peers; the listeners come after it.
 const SENDER: usize = 0;
-const PACE: Token = Token(usize::MAX);
 /// Messages of the warm-up under way at once, where the plan has a pace and so no number of its own.
 const WARM_UP_IN_FLIGHT: usize = 16;
 /// Of a paced run, before anything is recorded.
@@ -77,83 +75,6 @@ pub(crate) fn run(plan: &Plan, relay: &Relay) -> io::Result<Outcome> {
         near: load.near,
         far: load.far,
     })
-}
-
-/// When each message is due.
-struct Pace {
-    timer: OwnedFd,
-    interval: Duration,
-    /// When the message with the number `first` was due.
-    start: Instant,
-    first: u64,
-    /// Those that are recorded.
-    from: Instant,
-    to: Instant,
-}
-
-impl Pace {
-    /// Begins now.
-    fn begin(
-        poll: &Poll,
-        rate: f64,
-        first: u64,
-        settling: Duration,
-        measured: Duration,
-    ) -> io::Result<Self> {
-        let interval = Duration::from_secs_f64(1.0 / rate);
-        let timer = periodic_timer(interval)?;
-        poll.registry().register(&mut SourceFd(&timer.as_raw_fd()), PACE, Interest::READABLE)?;
-        let start = Instant::now();
-        let from = start + settling;
-        Ok(Self { timer, interval, start, first, from, to: from + measured })
-    }
-
-    fn due(&self, number: u64) -> Instant {
-        self.start + self.interval.mul_f64((number - self.first) as f64)
-    }
-
-    /// How many messages of the run are due by now.
-    fn due_by(&self, now: Instant) -> u64 {
-        let intervals = (now - self.start).as_secs_f64() / self.interval.as_secs_f64();
-        self.first + intervals as u64 + 1
-    }
-
-    /// Takes the timer's expirations, so that the next one wakes again.
-    fn rewind(&self) {
-        let mut expirations = [0u8; 8];
-        // SAFETY: the buffer has the eight bytes that timerfd_create(2) asks for. That nothing was
-        // there to read is no error here.
-        unsafe { libc::read(self.timer.as_raw_fd(), expirations.as_mut_ptr().cast(), 8) };
-    }
-
-    fn record(&self, latency: &mut Latency, numbers: std::ops::Range<u64>, now: Instant) {
-        for number in numbers.start.max(self.first)..numbers.end {
-            let due = self.due(number);
-            if due >= self.from && due < self.to {
-                latency.record(now.saturating_duration_since(due));
-            }
-        }
-    }
-}
-
-/// Finer than the milliseconds of epoll.
-fn periodic_timer(interval: Duration) -> io::Result<OwnedFd> {
-    // SAFETY: the call takes no memory, and what it returns belongs to nobody else.
-    let timer = unsafe {
-        match libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_NONBLOCK | libc::TFD_CLOEXEC) {
-            -1 => return Err(io::Error::last_os_error()),
-            timer => OwnedFd::from_raw_fd(timer),
-        }
-    };
-    let every = libc::timespec {
-        tv_sec: interval.as_secs() as libc::time_t,
-        tv_nsec: libc::c_long::from(interval.subsec_nanos() as i32),
-    };
-    let setting = libc::itimerspec { it_interval: every, it_value: every };
-    // SAFETY: the setting is valid, and the one before is not asked for.
-    let status =
-        unsafe { libc::timerfd_settime(timer.as_raw_fd(), 0, &setting, std::ptr::null_mut()) };
-    if status == 0 { Ok(timer) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Counters at a mark of time.

@@ -2,8 +2,9 @@
 
 use crate::drive::Outcome;
 use crate::latency::Latency;
-use crate::plan::Plan;
-use crate::relay;
+use crate::plan::{Open, Plan, With};
+use crate::usage::Usage;
+use crate::{idle, rate, relay};
 
 /// One JSON object. Times are seconds, latencies microseconds; CPU is seconds of one core within
 /// the window.
@@ -11,12 +12,7 @@ pub(crate) fn json(plan: &Plan, outcome: &mut Outcome) -> String {
     let usage = outcome.usage;
     let seconds = outcome.window.as_secs_f64();
     let latency = percentiles(&mut outcome.latency);
-    let server = match plan.servers.first() {
-        Some(_) => {
-            format!(r#"{{"cpu":{:.3},"mainThread":{:.3}}}"#, usage.server, usage.server_main)
-        }
-        None => "null".into(),
-    };
+    let server = server(plan, &usage);
     format!(
         concat!(
             r#"{{"connections":{},"inFlight":{},"bytes":{},"seconds":{:.4},"messages":{},"#,
@@ -65,6 +61,81 @@ pub(crate) fn relay_json(plan: &Plan, outcome: &mut relay::Outcome) -> String {
         percentiles(&mut outcome.near),
         percentiles(&mut outcome.far),
     )
+}
+
+/// The same for an open loop: `pace` is the rate asked for; `messages`, `deliveries` and `rate` (of
+/// deliveries) are those of the window; `sent`, `answered`, `merged` (into the pong of a later
+/// ping, and counted as answered), `lost` and `extra` those of the whole run. `block` has the
+/// milliseconds asked for and those that `/block` took to answer.
+pub(crate) fn rate_json(plan: &Plan, open: &Open, outcome: &mut rate::Outcome) -> String {
+    let seconds = outcome.window.as_secs_f64();
+    let block = match (open.block, outcome.blocked) {
+        (Some(asked), Some(took)) => {
+            format!(r#"{{"asked":{},"took":{:.1}}}"#, asked.as_millis(), took.as_secs_f64() * 1e3)
+        }
+        _ => "null".into(),
+    };
+    format!(
+        concat!(
+            r#"{{"connections":{},"bytes":{},"with":"{}","pace":{},"seconds":{:.4},"#,
+            r#""messages":{},"deliveries":{},"rate":{:.1},"sent":{},"answered":{},"merged":{},"#,
+            r#""lost":{},"extra":{},"clientCpu":{:.3},"machineCpu":{:.3},"server":{},"#,
+            r#""latency":{},"block":{}}}"#
+        ),
+        plan.connections,
+        plan.bytes,
+        match open.with {
+            With::Messages => "messages",
+            With::Pings => "pings",
+        },
+        open.rate,
+        seconds,
+        outcome.messages,
+        outcome.answers,
+        outcome.answers as f64 / seconds,
+        outcome.sent,
+        outcome.answered,
+        outcome.merged,
+        outcome.lost,
+        outcome.extra,
+        outcome.usage.client,
+        outcome.usage.machine,
+        server(plan, &outcome.usage),
+        percentiles(&mut outcome.latency),
+        block,
+    )
+}
+
+/// Memory in bytes; the fields are those of [`idle::Outcome`].
+pub(crate) fn idle_json(plan: &Plan, outcome: &idle::Outcome) -> String {
+    format!(
+        concat!(
+            r#"{{"connections":{},"bytes":{},"rssBefore":{},"rssOpen":{},"rssAfter":{},"#,
+            r#""kernelOpen":{},"kernelAfter":{},"slabOpen":{},"slabAfter":{},"#,
+            r#""tcpOpen":{},"tcpAfter":{},"settled":{}}}"#
+        ),
+        plan.connections,
+        plan.bytes,
+        outcome.before.rss,
+        outcome.open.rss,
+        outcome.after.rss,
+        outcome.kernel(&outcome.open),
+        outcome.kernel(&outcome.after),
+        outcome.open.slab - outcome.before.slab,
+        outcome.after.slab - outcome.before.slab,
+        outcome.open.tcp - outcome.before.tcp,
+        outcome.after.tcp - outcome.before.tcp,
+        outcome.settled,
+    )
+}
+
+fn server(plan: &Plan, usage: &Usage) -> String {
+    match plan.servers.first() {
+        Some(_) => {
+            format!(r#"{{"cpu":{:.3},"mainThread":{:.3}}}"#, usage.server, usage.server_main)
+        }
+        None => "null".into(),
+    }
 }
 
 fn percentiles(latency: &mut Latency) -> String {
