@@ -1,6 +1,7 @@
 'use strict';
 
-// The bench's work on this checkout: `/echo` answers, `/room` passes every message on to everyone in it.
+// The bench's work on this checkout: `/echo` answers, `/room` passes every message on to everyone in it, and so do as many more rooms as
+// are asked for.
 
 const { Router, startServer } = require('../../index.js');
 const { endWithParent } = require('./parent.js');
@@ -11,10 +12,12 @@ router.websocket('/echo', (connection, event, data) => {
   if (event === 'message') connection.send(data);
 });
 
-router.websocket('/room', (connection, event, data) => {
-  if (event === 'message') connection.broadcast(data);
-  else if (event === 'open') connection.send('ready');
-});
+for (const path of ['/room', '/room/{name}']) {
+  router.websocket(path, (connection, event, data) => {
+    if (event === 'message') connection.broadcast(data);
+    else if (event === 'open') connection.send('ready');
+  });
+}
 
 endWithParent();
 startServer({ router, host: '127.0.0.1', port: 0 }).then(({ port }) => console.log(`port ${port}`));

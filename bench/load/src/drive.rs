@@ -51,7 +51,7 @@ pub(crate) fn run(plan: &Plan) -> io::Result<Outcome> {
     load.begin()?;
     load.go_on_for(plan.warm_up)?;
     let begin = load.mark()?;
-    load.timing = plan.work == Work::Echo && plan.in_flight == 1;
+    load.timing = plan.work == Work::Echo && plan.in_flight == 1 && plan.under_way.is_none();
     load.go_on_for(plan.measured)?;
     let end = load.mark()?;
     load.timing = false;
@@ -68,6 +68,21 @@ pub(crate) fn run(plan: &Plan) -> io::Result<Outcome> {
     })
 }
 
+/// Those who get a message: everyone who opened the same path.
+struct Room {
+    members: u64,
+    /// Messages that its members sent, and deliveries to them.
+    sent: u64,
+    received: u64,
+}
+
+impl Room {
+    /// Messages that all members have, where one sends.
+    fn complete(&self) -> u64 {
+        self.received / self.members
+    }
+}
+
 struct Load<'a> {
     plan: &'a Plan,
     poll: Poll,
@@ -75,6 +90,10 @@ struct Load<'a> {
     buffer: Vec<u8>,
     expected: Expected,
     peers: Vec<Peer>,
+    /// None for an echo; otherwise the peer `i` is in the room `i mod rooms`.
+    rooms: Vec<Room>,
+    /// Who sends next, where they take turns: the room, or the connection of an echo.
+    next: usize,
     sending: bool,
     timing: bool,
     /// Sums over the peers.
@@ -90,7 +109,8 @@ impl<'a> Load<'a> {
         let mut peers = Vec::with_capacity(plan.connections);
         for index in 0..plan.connections {
             let opening = if plan.work == Work::Echo { Opening::Silent } else { Opening::Greeted };
-            let socket = peer::connect(plan.address, &plan.path, opening)
+            let path = plan.path_of(index);
+            let socket = peer::connect(plan.address, index, &path, opening)
                 .map_err(|error| about(index, &error))?;
             let one = frame::masked(&frame::message(index, plan.bytes));
             let frames: Rc<[u8]> = one.repeat(plan.in_flight).into();
@@ -102,6 +122,15 @@ impl<'a> Load<'a> {
             )?;
             peers.push(peer);
         }
+        let mut rooms = Vec::new();
+        if plan.work != Work::Echo {
+            let count = plan.rooms.unwrap_or(1);
+            rooms.extend((0..count).map(|room| Room {
+                members: (room..plan.connections).step_by(count).len() as u64,
+                sent: 0,
+                received: 0,
+            }));
+        }
         Ok(Self {
             plan,
             poll,
@@ -109,6 +138,8 @@ impl<'a> Load<'a> {
             buffer: vec![0; READ_BUFFER],
             expected: Expected::new(Wrapping::NONE, plan.bytes),
             peers,
+            rooms,
+            next: 0,
             sending: true,
             timing: false,
             sent: 0,
@@ -118,27 +149,48 @@ impl<'a> Load<'a> {
         })
     }
 
-    /// Deliveries that one message causes.
-    fn audience(&self) -> u64 {
+    /// Deliveries that all messages so far cause.
+    fn due(&self) -> u64 {
         match self.plan.work {
-            Work::Echo => 1,
-            Work::BroadcastAll | Work::BroadcastOne => self.peers.len() as u64,
+            Work::Echo => self.sent,
+            Work::BroadcastAll | Work::BroadcastOne => {
+                self.rooms.iter().map(|room| room.sent * room.members).sum()
+            }
         }
     }
 
     fn begin(&mut self) -> io::Result<()> {
-        let senders = match self.plan.work {
-            Work::BroadcastOne => 1,
-            Work::Echo | Work::BroadcastAll => self.peers.len(),
-        };
-        for index in 0..senders {
-            self.send(index, self.plan.in_flight as u64)?;
+        let count = self.plan.in_flight as u64;
+        if let Some(all) = self.plan.under_way {
+            return self.go_round(all as u64);
+        }
+        if self.plan.work == Work::BroadcastOne {
+            return self.go_round(count);
+        }
+        let speakers = self.plan.speakers.unwrap_or(self.peers.len());
+        (0..speakers).try_for_each(|index| self.send(index, count))
+    }
+
+    /// Sends this many messages, each from the first member of the next room, or from the next
+    /// connection.
+    fn go_round(&mut self, count: u64) -> io::Result<()> {
+        let all = if self.rooms.is_empty() { self.peers.len() } else { self.rooms.len() };
+        if all == 1 {
+            return if count > 0 { self.send(0, count) } else { Ok(()) };
+        }
+        for _ in 0..count {
+            self.send(self.next, 1)?;
+            self.next = (self.next + 1) % all;
         }
         Ok(())
     }
 
     fn send(&mut self, index: usize, count: u64) -> io::Result<()> {
         self.sent += count;
+        let rooms = self.rooms.len().max(1);
+        if let Some(room) = self.rooms.get_mut(index % rooms) {
+            room.sent += count;
+        }
         let peer = &mut self.peers[index];
         peer.sent_at = Instant::now();
         peer.send(count).map_err(|error| about(index, &error))
@@ -164,7 +216,7 @@ impl<'a> Load<'a> {
                 return Err(io::Error::other(format!(
                     "nothing came for {} s while {} deliveries were due",
                     STALLED.as_secs(),
-                    (self.sent * self.audience()).saturating_sub(self.received)
+                    self.due().saturating_sub(self.received)
                 )));
             }
             self.turn(end - now)?;
@@ -202,6 +254,13 @@ impl<'a> Load<'a> {
         let Seen { messages, own, .. } =
             peer.receive(&mut self.buffer, &self.expected).map_err(|error| about(index, &error))?;
         self.received += messages;
+        let mut complete = 0;
+        let rooms = self.rooms.len().max(1);
+        if let Some(room) = self.rooms.get_mut(index % rooms) {
+            let before = room.complete();
+            room.received += messages;
+            complete = room.complete() - before;
+        }
         if self.timing && messages > 0 {
             self.latency.record(peer.sent_at.elapsed());
         }
@@ -209,16 +268,10 @@ impl<'a> Load<'a> {
             return Ok(());
         }
         match self.plan.work {
+            Work::Echo if self.plan.under_way.is_some() => self.go_round(messages),
             Work::Echo if messages > 0 => self.send(index, messages),
             Work::BroadcastAll if own > 0 => self.send(index, own),
-            Work::BroadcastOne => {
-                let complete = self.received / self.peers.len() as u64;
-                let under_way = self.sent.saturating_sub(complete);
-                match (self.plan.in_flight as u64).saturating_sub(under_way) {
-                    0 => Ok(()),
-                    free => self.send(0, free),
-                }
-            }
+            Work::BroadcastOne => self.go_round(complete),
             Work::Echo | Work::BroadcastAll => Ok(()),
         }
     }
@@ -226,7 +279,7 @@ impl<'a> Load<'a> {
     /// Waits for what is still under way; returns how many deliveries were lost and how many were
     /// too many.
     fn finish(&mut self) -> io::Result<(u64, u64)> {
-        let due = self.sent * self.audience();
+        let due = self.due();
         let mut progress = Instant::now();
         let mut received = self.received;
         while self.received < due && progress.elapsed() < STALLED {
@@ -241,11 +294,9 @@ impl<'a> Load<'a> {
             self.turn(QUIET)?;
         }
         let (mut lost, mut extra) = (0, 0);
-        for peer in &self.peers {
-            let expected = match self.plan.work {
-                Work::Echo => peer.sent,
-                Work::BroadcastAll | Work::BroadcastOne => self.sent,
-            };
+        for (index, peer) in self.peers.iter().enumerate() {
+            let room = self.rooms.get(index % self.rooms.len().max(1));
+            let expected = room.map_or(peer.sent, |room| room.sent);
             lost += expected.saturating_sub(peer.received);
             extra += peer.received.saturating_sub(expected);
         }

@@ -1,7 +1,6 @@
 //! What connections at rest cost in memory: opened, and after each has sent and received a message.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -19,8 +18,6 @@ use crate::plan::Plan;
 const WARM_UP: usize = 64;
 /// Messages under way at once.
 const AT_ONCE: usize = 64;
-/// Connections from one address of this machine; it has 28,232 ports to give unless set otherwise.
-const FROM_ONE_ADDRESS: usize = 20_000;
 
 /// Memory has settled when it changed by less than this for a second.
 const STEADY: i64 = 128 * 1024;
@@ -110,9 +107,7 @@ impl<'a> Load<'a> {
     /// One after the other, so that no backlog overflows.
     fn open(&mut self, count: usize) -> io::Result<()> {
         for index in 0..count {
-            let source = source(self.plan.address.ip(), index);
-            let path = &self.plan.path;
-            let socket = peer::connect_from(source, self.plan.address, path, Opening::Silent)
+            let socket = peer::connect(self.plan.address, index, &self.plan.path, Opening::Silent)
                 .map_err(|error| about(index, &error))?;
             let length = self.frame.len();
             self.peers.push(Peer::new(socket, index, Rc::clone(&self.frame), length));
@@ -172,29 +167,9 @@ impl<'a> Load<'a> {
     }
 }
 
-/// Where the ports of 127.0.0.1 would run out, the next connections come from 127.0.0.2 and on.
-fn source(server: IpAddr, index: usize) -> Option<Ipv4Addr> {
-    let address = index / FROM_ONE_ADDRESS;
-    match server {
-        IpAddr::V4(server) if server.is_loopback() && address > 0 => {
-            Some(Ipv4Addr::new(127, 0, 0, u8::try_from(address + 1).ok()?))
-        }
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn many_connections_come_from_several_addresses() {
-        let server = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        assert_eq!(source(server, 19_999), None);
-        assert_eq!(source(server, 20_000), Some(Ipv4Addr::new(127, 0, 0, 2)));
-        assert_eq!(source(server, 59_999), Some(Ipv4Addr::new(127, 0, 0, 3)));
-        assert_eq!(source(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 59_999), None);
-    }
 
     #[test]
     fn the_kernels_share_is_half_of_what_grew() {

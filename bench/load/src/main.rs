@@ -12,6 +12,7 @@ mod block;
 mod drive;
 mod frame;
 mod idle;
+mod last;
 mod latency;
 mod memory;
 mod pace;
@@ -51,6 +52,9 @@ fn measure(plan: &plan::Plan) -> io::Result<String> {
     }
     if let Some(open) = &plan.open {
         return Ok(report::rate_json(plan, open, &mut rate::run(plan, open)?));
+    }
+    if let Some(shot) = &plan.last {
+        return Ok(report::last_json(plan, &mut last::run(plan, shot)?));
     }
     Ok(match &plan.relay {
         Some(relay) => report::relay_json(plan, &mut relay::run(plan, relay)?),

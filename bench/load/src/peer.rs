@@ -1,7 +1,7 @@
 //! One connection of the load.
 
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,8 @@ const GREETING: &[u8] = b"ready";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_ANSWER: usize = 16 * 1024;
 
+const FROM_ONE_ADDRESS: usize = 10_000;
+
 /// What Socket.IO's client says to be let in, and the event with which it is in the room.
 const SOCKET_IO_CONNECT: &[u8] = b"40";
 const SOCKET_IO_GREETING: &[u8] = br#"42["ready"]"#;
@@ -34,20 +36,15 @@ pub(crate) enum Opening {
 }
 
 /// Connects, upgrades and waits until the opening is over. Returns a non-blocking socket with
-/// nothing left to read.
-pub(crate) fn connect(address: SocketAddr, path: &str, opening: Opening) -> io::Result<TcpStream> {
-    connect_from(None, address, path, opening)
-}
-
-/// The same from an address of this machine, each of which has ports of its own.
-pub(crate) fn connect_from(
-    source: Option<Ipv4Addr>,
+/// nothing left to read. `index` is the number of the connection.
+pub(crate) fn connect(
     address: SocketAddr,
+    index: usize,
     path: &str,
     opening: Opening,
 ) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    if let Some(source) = source {
+    if let Some(source) = source(address.ip(), index) {
         socket.bind(&SocketAddr::from((source, 0)).into())?;
     }
     socket.connect_timeout(&address.into(), CONNECT_TIMEOUT)?;
@@ -73,6 +70,18 @@ pub(crate) fn connect_from(
     open(&mut socket, rest, opening)?;
     socket.set_nonblocking(true)?;
     Ok(socket)
+}
+
+/// A loopback address has 28,232 ports to give unless set otherwise, and looking for a free one takes
+/// long once half of them are taken: later connections come from 127.0.0.2 and on.
+fn source(server: IpAddr, index: usize) -> Option<Ipv4Addr> {
+    let address = index / FROM_ONE_ADDRESS;
+    match server {
+        IpAddr::V4(server) if server.is_loopback() && address > 0 => {
+            Some(Ipv4Addr::new(127, 0, 0, u8::try_from(address + 1).ok()?))
+        }
+        _ => None,
+    }
 }
 
 fn read_more(socket: &mut TcpStream, bytes: &mut Vec<u8>) -> io::Result<()> {
@@ -269,5 +278,19 @@ impl Peer {
         }
         self.received += all.messages;
         Ok(all)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_connections_come_from_several_addresses() {
+        let server = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        assert_eq!(source(server, 9_999), None);
+        assert_eq!(source(server, 10_000), Some(Ipv4Addr::new(127, 0, 0, 2)));
+        assert_eq!(source(server, 59_999), Some(Ipv4Addr::new(127, 0, 0, 6)));
+        assert_eq!(source(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 59_999), None);
     }
 }

@@ -7,10 +7,15 @@ use std::time::Duration;
 use crate::frame::{MARK, Wrapping};
 
 pub(crate) const USAGE: &str = "\
-usage: load echo|broadcast|relay|rate|idle --port P --path /PATH [options]
+usage: load echo|broadcast|relay|rate|idle|last --port P --path /PATH [options]
   --host ADDRESS      of the server (127.0.0.1)
   --connections N     1 to 60000 (64)
   --senders all|one   who sends in a broadcast (all)
+  --rooms N           of a broadcast: connection i opens /PATH/(i mod N). Where one sends, the rooms
+                      take turns, and --in-flight is of all together
+  --under-way N       of an echo: messages of all connections together, which take turns, instead of
+                      --in-flight of each
+  --speakers N        of an echo: how many connections send; the others are at rest
   --in-flight N       messages of a sender under way at once, 1 to 1024 (1)
   --bytes N           of one message, 8 to 1048576 (64)
   --warm-up SECONDS   of the same load before anything is counted (0.5)
@@ -23,13 +28,16 @@ another one:
   --rate R            messages in a second, whatever is still under way; without it as many as
                       --in-flight allows
   --speaks ws|socket.io  what both servers speak (ws)
+  --block MS          ask GET /block?ms=MS of the other server when the seconds begin, which last at
+                      least as long
 and for a rate, an open loop over all connections in turn:
   --rate R            messages in a second, each answered with itself
   --with messages|pings  what is sent; pings have 8 to 125 bytes (messages)
   --block MS          ask GET /block?ms=MS when the seconds begin, 1 to 4000; they last as long at
                       least
 An idle opens its connections, sends and receives one message on each, and needs --pid: memory is
-what it measures.";
+what it measures. A last needs --block: five times it sends one message to a room, asks for the block
+after --gap MS (0), and measures when each member has the message.";
 
 /// Frames a connection keeps prepared, in bytes: more in flight than fit are refused.
 const MAX_PREPARED: usize = 64 * 1024 * 1024;
@@ -58,6 +66,8 @@ pub(crate) struct Relay {
     pub(crate) to: SocketAddr,
     /// Messages in a second. Without it the next is sent when few enough are under way.
     pub(crate) rate: Option<f64>,
+    /// How long the JavaScript thread of the listeners' server is kept busy.
+    pub(crate) block: Option<Duration>,
     pub(crate) wrapping: Wrapping,
 }
 
@@ -77,17 +87,33 @@ pub(crate) struct Open {
     pub(crate) block: Option<Duration>,
 }
 
+/// A broadcast with a block behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Last {
+    pub(crate) block: Duration,
+    /// From sending the message until the block is asked for.
+    pub(crate) gap: Duration,
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Plan {
     /// One sends in a relay.
     pub(crate) work: Work,
     pub(crate) relay: Option<Relay>,
     pub(crate) open: Option<Open>,
+    pub(crate) last: Option<Last>,
     /// Memory is measured, not time.
     pub(crate) idle: bool,
     pub(crate) address: SocketAddr,
     pub(crate) path: String,
     pub(crate) connections: usize,
+    /// Of a broadcast, each on a path of its own below the plan's; without a number everyone is on
+    /// that one.
+    pub(crate) rooms: Option<usize>,
+    /// Of an echo: messages of all connections together, which take turns.
+    pub(crate) under_way: Option<usize>,
+    /// Of an echo: those that send. The others are at rest.
+    pub(crate) speakers: Option<usize>,
     pub(crate) in_flight: usize,
     pub(crate) bytes: usize,
     pub(crate) warm_up: Duration,
@@ -102,19 +128,20 @@ impl Plan {
         let mut work = match mode.as_str() {
             "echo" | "rate" | "idle" => Work::Echo,
             "broadcast" => Work::BroadcastAll,
-            "relay" => Work::BroadcastOne,
+            "relay" | "last" => Work::BroadcastOne,
             other => {
                 return Err(format!(
-                    "The first word is echo, broadcast, relay, rate or idle, not {other:?}."
+                    "The first word is echo, broadcast, relay, rate, idle or last, not {other:?}."
                 ));
             }
         };
         let (relayed, open, idle) = (mode == "relay", mode == "rate", mode == "idle");
         let mut host = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let mut port = None;
-        let mut path = None;
+        let (mut port, mut rooms, mut under_way, mut speakers) = (None, None, None, None);
+        let mut path: Option<String> = None;
         let (mut to, mut rate, mut wrapping) = (None, None, Wrapping::NONE);
         let (mut with, mut block) = (With::Messages, None);
+        let mut gap = Duration::ZERO;
         let mut servers = Vec::new();
         let (mut connections, mut in_flight, mut bytes) = (64, 1, 64);
         let (mut warm_up, mut measured) = (0.5, 4.0);
@@ -127,11 +154,23 @@ impl Plan {
                     path = Some(value);
                 }
                 "--connections" => connections = within(&name, &value, 1, 60_000)?,
+                "--rooms" if mode == "broadcast" => {
+                    rooms = Some(within(&name, &value, 1, 60_000)?);
+                }
+                "--under-way" if mode == "echo" => {
+                    under_way = Some(within(&name, &value, 1, 60_000)?);
+                }
+                "--speakers" if mode == "echo" => {
+                    speakers = Some(within(&name, &value, 1, 60_000)?);
+                }
                 "--to" if relayed => to = Some(within(&name, &value, 1, u16::MAX)?),
                 "--rate" if relayed || open => rate = Some(within(&name, &value, 1.0, 1e6)?),
                 "--with" if open && value == "messages" => with = With::Messages,
                 "--with" if open && value == "pings" => with = With::Pings,
-                "--block" if open => {
+                "--gap" if mode == "last" => {
+                    gap = Duration::from_millis(within(&name, &value, 0, MAX_BLOCK)?);
+                }
+                "--block" if open || relayed || mode == "last" => {
                     block = Some(Duration::from_millis(within(&name, &value, 1, MAX_BLOCK)?));
                 }
                 "--speaks" if relayed && value == "ws" => {}
@@ -139,8 +178,8 @@ impl Plan {
                 "--senders" if work == Work::BroadcastOne && relayed => {
                     return Err("--senders is not for a relay: one sends.".into());
                 }
-                "--senders" if work != Work::Echo && value == "all" => work = Work::BroadcastAll,
-                "--senders" if work != Work::Echo && value == "one" => work = Work::BroadcastOne,
+                "--senders" if mode == "broadcast" && value == "all" => work = Work::BroadcastAll,
+                "--senders" if mode == "broadcast" && value == "one" => work = Work::BroadcastOne,
                 "--in-flight" => in_flight = within(&name, &value, 1, 1024)?,
                 "--bytes" => bytes = within(&name, &value, MARK, 1024 * 1024)?,
                 "--warm-up" => warm_up = within(&name, &value, 0.0, 3600.0)?,
@@ -149,7 +188,7 @@ impl Plan {
                     servers.push(within(&name, &value, 1, u32::MAX)?);
                 }
                 "--path" | "--senders" | "--speaks" | "--to" | "--rate" | "--pid" | "--with"
-                | "--block" => {
+                | "--block" | "--rooms" | "--under-way" | "--speakers" | "--gap" => {
                     return Err(format!("{name} cannot be {value:?} here."));
                 }
                 _ => return Err(format!("There is no option {name}.")),
@@ -157,6 +196,16 @@ impl Plan {
         }
         if in_flight * bytes > MAX_PREPARED {
             return Err(format!("--in-flight times --bytes is at most {MAX_PREPARED}."));
+        }
+        for (name, number) in
+            [("--rooms", rooms), ("--under-way", under_way), ("--speakers", speakers)]
+        {
+            if number.is_some_and(|number| number > connections) {
+                return Err(format!("{name} is at most --connections."));
+            }
+        }
+        if speakers.is_some() && under_way.is_some() {
+            return Err("--speakers is not for --under-way: all take turns.".into());
         }
         if with == With::Pings && bytes > MAX_CONTROL {
             return Err(format!("--bytes of a ping is at most {MAX_CONTROL}."));
@@ -169,8 +218,13 @@ impl Plan {
             None if open => return Err("--rate is missing.".into()),
             _ => None,
         };
+        let last = match block {
+            Some(block) if mode == "last" => Some(Last { block, gap }),
+            None if mode == "last" => return Err("--block is missing.".into()),
+            _ => None,
+        };
         let relay = match to {
-            Some(to) => Some(Relay { to: SocketAddr::new(host, to), rate, wrapping }),
+            Some(to) => Some(Relay { to: SocketAddr::new(host, to), rate, block, wrapping }),
             None if relayed => return Err("--to is missing.".into()),
             None => None,
         };
@@ -178,16 +232,30 @@ impl Plan {
             work,
             relay,
             open,
+            last,
             idle,
             address: SocketAddr::new(host, port.ok_or("--port is missing.")?),
             path: path.ok_or("--path is missing.")?,
             connections,
+            rooms,
+            under_way,
+            speakers,
             in_flight,
             bytes,
             warm_up: Duration::from_secs_f64(warm_up),
             measured: Duration::from_secs_f64(measured),
             servers,
         })
+    }
+}
+
+impl Plan {
+    /// What the connection with this number opens.
+    pub(crate) fn path_of(&self, index: usize) -> String {
+        match self.rooms {
+            Some(rooms) => format!("{}/{}", self.path, index % rooms),
+            None => self.path.clone(),
+        }
     }
 }
 
@@ -253,9 +321,26 @@ mod tests {
     }
 
     #[test]
+    fn connections_take_turns_to_enter_the_rooms() {
+        let plan = parse("broadcast --port 80 --path /r --connections 7 --rooms 3").unwrap();
+        assert_eq!((plan.path_of(2), plan.path_of(3)), ("/r/2".to_owned(), "/r/0".to_owned()));
+        let plan = parse("broadcast --port 80 --path /r --connections 7").unwrap();
+        assert_eq!(plan.path_of(3), "/r");
+    }
+
+    #[test]
+    fn a_block_may_come_after_a_relay_began_or_right_behind_a_message() {
+        let length = Duration::from_secs(2);
+        let plan = parse("relay --port 80 --to 81 --path /r --rate 9 --block 2000").unwrap();
+        assert_eq!(plan.relay.unwrap().block, Some(length));
+        let plan = parse("last --port 80 --path /r --block 2000 --gap 5").unwrap();
+        assert_eq!(plan.last, Some(Last { block: length, gap: Duration::from_millis(5) }));
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         for (line, named) in [
-            ("", "echo, broadcast, relay, rate or idle"),
+            ("", "echo, broadcast, relay, rate, idle or last"),
             ("echo --path /", "--port"),
             ("echo --port 80", "--path"),
             ("echo --port 0 --path /", "--port"),
@@ -267,11 +352,18 @@ mod tests {
             ("echo --port 80 --path / --pid 7 --pid 8", "--pid"),
             ("echo --port 80 --path / --to 81", "--to"),
             ("echo --port 80 --path / --with pings", "--with"),
-            ("relay --port 80 --to 81 --path / --block 9", "--block"),
+            ("echo --port 80 --path / --block 9", "--block"),
+            ("last --port 80 --path /", "--block"),
+            ("rate --port 80 --path / --gap 9", "--gap"),
             ("rate --port 80 --path /", "--rate"),
             ("rate --port 80 --path / --rate 9 --with pings --bytes 126", "--bytes"),
             ("rate --port 80 --path / --rate 9 --block 4001", "--block"),
             ("idle --port 80 --path /", "--pid"),
+            ("echo --port 80 --path / --rooms 2", "--rooms"),
+            ("echo --port 80 --path / --connections 2 --speakers 3", "--speakers"),
+            ("echo --port 80 --path / --under-way 9 --speakers 3", "--speakers"),
+            ("broadcast --port 80 --path / --under-way 9", "--under-way"),
+            ("broadcast --port 80 --path / --connections 2 --rooms 3", "--rooms"),
             ("relay --port 80 --path /", "--to"),
             ("relay --port 80 --to 81 --path / --speaks mqtt", "--speaks"),
             ("relay --port 80 --to 81 --path / --senders all", "--senders"),

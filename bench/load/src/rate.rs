@@ -109,7 +109,7 @@ impl<'a> Load<'a> {
         let poll = Poll::new()?;
         let mut askers = Vec::with_capacity(plan.connections);
         for index in 0..plan.connections {
-            let socket = peer::connect(plan.address, &plan.path, Opening::Silent)
+            let socket = peer::connect(plan.address, index, &plan.path, Opening::Silent)
                 .map_err(|error| about(index, &error))?;
             let frame = frame::masked(&frame::message(index, plan.bytes));
             let length = frame.len();

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Token};
 
+use crate::block::{BLOCK, Block};
 use crate::drive::{EVENTS, QUIET, READ_BUFFER, STALLED, TICK, about};
 use crate::frame::{self, Expected, Wrapping};
 use crate::latency::Latency;
@@ -43,6 +44,8 @@ pub(crate) struct Outcome {
     /// each listener had it.
     pub(crate) near: Latency,
     pub(crate) far: Latency,
+    /// How long the listeners' server took to answer `/block`.
+    pub(crate) blocked: Option<Duration>,
 }
 
 /// # Errors
@@ -50,15 +53,19 @@ pub(crate) struct Outcome {
 /// nothing comes for five seconds, and when a pace is far above what the servers can do.
 pub(crate) fn run(plan: &Plan, relay: &Relay) -> io::Result<Outcome> {
     let mut load = Load::connect(plan, relay)?;
+    let measured = plan.measured.max(relay.block.unwrap_or_default());
     load.keep_up(if relay.rate.is_some() { WARM_UP_IN_FLIGHT } else { plan.in_flight });
     load.go_on_for(plan.warm_up)?;
     if let Some(rate) = relay.rate {
         load.rest()?;
-        load.pace = Some(Pace::begin(&load.poll, rate, load.sent(), SETTLING, plan.measured)?);
+        load.pace = Some(Pace::begin(&load.poll, rate, load.sent(), SETTLING, measured)?);
         load.go_on_for(SETTLING)?;
     }
     let begin = load.mark()?;
-    load.go_on_for(plan.measured)?;
+    if let Some(block) = &mut load.block {
+        block.ask()?;
+    }
+    load.go_on_for(measured)?;
     let end = load.mark()?;
     load.rest()?;
     load.be_quiet()?;
@@ -74,6 +81,7 @@ pub(crate) fn run(plan: &Plan, relay: &Relay) -> io::Result<Outcome> {
         servers: end.servers.iter().zip(begin.servers).map(|(end, begin)| end - begin).collect(),
         near: load.near,
         far: load.far,
+        blocked: load.block.and_then(|block| block.took),
     })
 }
 
@@ -101,6 +109,7 @@ struct Load<'a> {
     last_delivery: Instant,
     near: Latency,
     far: Latency,
+    block: Option<Block>,
 }
 
 impl<'a> Load<'a> {
@@ -115,15 +124,20 @@ impl<'a> Load<'a> {
         let mut peers = Vec::with_capacity(plan.connections + 1);
         for index in 0..=plan.connections {
             let address = if index == SENDER { plan.address } else { relay.to };
-            let socket = peer::connect(address, &plan.path, opening)
+            let socket = peer::connect(address, index, &plan.path, opening)
                 .map_err(|error| about(index, &error))?;
             let mut peer = Peer::new(socket, index, Rc::clone(&frames), one.len());
             let interest = Interest::READABLE | Interest::WRITABLE;
             poll.registry().register(&mut peer.socket, Token(index), interest)?;
             peers.push(peer);
         }
+        let block = match relay.block {
+            Some(length) => Some(Block::connect(&poll, relay.to, length)?),
+            None => None,
+        };
         Ok(Self {
             plan,
+            block,
             poll,
             events: Events::with_capacity(EVENTS),
             buffer: vec![0; READ_BUFFER],
@@ -144,6 +158,11 @@ impl<'a> Load<'a> {
 
     fn listeners(&self) -> u64 {
         self.peers.len() as u64 - 1
+    }
+
+    /// How long nothing may come.
+    fn patience(&self) -> Duration {
+        STALLED + self.block.as_ref().map_or(Duration::ZERO, Block::length)
     }
 
     fn keep_up(&mut self, in_flight: usize) {
@@ -174,10 +193,10 @@ impl<'a> Load<'a> {
             if now >= end {
                 return Ok(());
             }
-            if now.saturating_duration_since(self.last_delivery) > STALLED {
+            if now.saturating_duration_since(self.last_delivery) > self.patience() {
                 return Err(io::Error::other(format!(
                     "nothing came for {} s while {} deliveries were due",
-                    STALLED.as_secs(),
+                    self.patience().as_secs(),
                     (self.sent() * self.listeners()).saturating_sub(self.deliveries)
                 )));
             }
@@ -216,6 +235,10 @@ impl<'a> Load<'a> {
                 }
                 continue;
             }
+            if event.token() == BLOCK {
+                self.block.as_mut().map_or(Ok(()), Block::readable)?;
+                continue;
+            }
             let Token(index) = event.token();
             if event.is_readable() {
                 self.readable(index)?;
@@ -250,7 +273,7 @@ impl<'a> Load<'a> {
     /// Sends nothing more and waits for what is under way.
     fn rest(&mut self) -> io::Result<()> {
         self.last_delivery = Instant::now();
-        while self.missing() > 0 && self.last_delivery.elapsed() < STALLED {
+        while self.missing() > 0 && self.last_delivery.elapsed() < self.patience() {
             self.turn(TICK)?;
         }
         Ok(())

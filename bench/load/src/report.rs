@@ -1,10 +1,12 @@
 //! The line that is printed.
 
+use std::time::Duration;
+
 use crate::drive::Outcome;
 use crate::latency::Latency;
 use crate::plan::{Open, Plan, With};
 use crate::usage::Usage;
-use crate::{idle, rate, relay};
+use crate::{idle, last, rate, relay};
 
 /// One JSON object. Times are seconds, latencies microseconds; CPU is seconds of one core within
 /// the window.
@@ -36,7 +38,8 @@ pub(crate) fn json(plan: &Plan, outcome: &mut Outcome) -> String {
 }
 
 /// The same for a relay: `servers` has the CPU of each process in the order of the plan, `near` and
-/// `far` are the latencies of the sender's own copies and of the listeners'.
+/// `far` are the latencies of the sender's own copies and of the listeners', `block` is how many
+/// milliseconds `/block` took.
 pub(crate) fn relay_json(plan: &Plan, outcome: &mut relay::Outcome) -> String {
     let seconds = outcome.window.as_secs_f64();
     let servers: Vec<_> = outcome.servers.iter().map(|cpu| format!("{cpu:.3}")).collect();
@@ -44,7 +47,7 @@ pub(crate) fn relay_json(plan: &Plan, outcome: &mut relay::Outcome) -> String {
         concat!(
             r#"{{"connections":{},"inFlight":{},"bytes":{},"seconds":{:.4},"messages":{},"#,
             r#""deliveries":{},"sent":{},"lost":{},"extra":{},"clientCpu":{:.3},"#,
-            r#""machineCpu":{:.3},"servers":[{}],"near":{},"far":{}}}"#
+            r#""machineCpu":{:.3},"servers":[{}],"near":{},"far":{},"block":{}}}"#
         ),
         plan.connections,
         plan.in_flight,
@@ -60,6 +63,7 @@ pub(crate) fn relay_json(plan: &Plan, outcome: &mut relay::Outcome) -> String {
         servers.join(","),
         percentiles(&mut outcome.near),
         percentiles(&mut outcome.far),
+        outcome.blocked.map_or("null".into(), milliseconds),
     )
 }
 
@@ -104,6 +108,25 @@ pub(crate) fn rate_json(plan: &Plan, open: &Open, outcome: &mut rate::Outcome) -
         percentiles(&mut outcome.latency),
         block,
     )
+}
+
+/// For broadcasts right before a block: latencies of all deliveries, and milliseconds until the last
+/// of each, and that `/block` took.
+pub(crate) fn last_json(plan: &Plan, outcome: &mut last::Outcome) -> String {
+    let list =
+        |all: &[Duration]| all.iter().map(|one| milliseconds(*one)).collect::<Vec<_>>().join(",");
+    format!(
+        r#"{{"connections":{},"bytes":{},"latency":{},"last":[{}],"block":[{}]}}"#,
+        plan.connections,
+        plan.bytes,
+        percentiles(&mut outcome.latency),
+        list(&outcome.last),
+        list(&outcome.blocked),
+    )
+}
+
+fn milliseconds(duration: Duration) -> String {
+    format!("{:.1}", duration.as_secs_f64() * 1e3)
 }
 
 /// Memory in bytes; the fields are those of [`idle::Outcome`].
