@@ -9,7 +9,9 @@ pub(crate) struct Memory {
     /// Resident memory of the process, from `smaps_rollup`: it walks the page tables, where `status`
     /// adds up counters that each core updates only now and then.
     pub(crate) rss: i64,
-    /// All the kernel's small objects: sockets, files, epoll's entries, packets' heads.
+    /// All the kernel's small objects: sockets, files, epoll's entries, packets' heads. Not those of
+    /// `/proc`, which has two for each open file that some program has looked at, and lets go of
+    /// them when memory is short; only root can tell how many there are.
     pub(crate) slab: i64,
     /// Charged to TCP sockets for data that they hold, in whole pages.
     pub(crate) tcp: i64,
@@ -22,7 +24,7 @@ impl Memory {
         let rollup = format!("/proc/{pid}/smaps_rollup");
         Ok(Self {
             rss: read(&rollup, |text| kilobytes(text, "Rss:"))?,
-            slab: read("/proc/meminfo", |text| kilobytes(text, "Slab:"))?,
+            slab: read("/proc/meminfo", |text| kilobytes(text, "Slab:"))? - looked_at(),
             tcp: read("/proc/net/sockstat", tcp_pages)? * page_size(),
         })
     }
@@ -32,6 +34,26 @@ fn read(file: &str, pick: fn(&str) -> Option<i64>) -> io::Result<i64> {
     let failed = |reason: String| io::Error::other(format!("cannot read {file}: {reason}"));
     let text = fs::read_to_string(file).map_err(|error| failed(error.to_string()))?;
     pick(&text).ok_or_else(|| failed("it is not as proc(5) says".into()))
+}
+
+/// What `/proc` keeps, or zero where that is not to be seen.
+fn looked_at() -> i64 {
+    fs::read_to_string("/proc/slabinfo").map_or(0, |text| proc_inodes(&text).unwrap_or(0))
+}
+
+/// The inodes of `/proc`, with a directory entry for each.
+fn proc_inodes(slabinfo: &str) -> Option<i64> {
+    let numbers = |name: &str| -> Option<(i64, i64)> {
+        let mut fields = slabinfo
+            .lines()
+            .map(str::split_ascii_whitespace)
+            .find_map(|mut fields| (fields.next() == Some(name)).then_some(fields))?;
+        let count = fields.nth(1)?.parse().ok()?;
+        Some((count, fields.next()?.parse().ok()?))
+    };
+    let (count, size) = numbers("proc_inode_cache")?;
+    let (_, entry) = numbers("dentry")?;
+    Some(count * (size + entry))
 }
 
 /// Bytes of a line like `Rss:  123 kB`.
@@ -61,6 +83,15 @@ mod tests {
         let text = "Pss_Rss:  7 kB\nRss:    5 kB\nSlab:  9 kB\n";
         assert_eq!(kilobytes(text, "Rss:"), Some(5120));
         assert_eq!(kilobytes(text, "Swap:"), None);
+    }
+
+    #[test]
+    fn what_proc_keeps_is_its_inodes_and_an_entry_for_each() {
+        let text = "# name <active_objs> <num_objs> <objsize>\n\
+                    proc_inode_cache  90 100 696 23 4 : tunables 0 0 0\n\
+                    dentry 500 600 192 21 1 : tunables 0 0 0\n";
+        assert_eq!(proc_inodes(text), Some(100 * (696 + 192)));
+        assert_eq!(proc_inodes("dentry 500 600 192"), None);
     }
 
     #[test]
