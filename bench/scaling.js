@@ -29,14 +29,14 @@ const SERVERS = [
 
 const HELP = `usage: npm run bench:scaling -- [options]
   --rounds N       of everything, 1 to 100 (1)
-  --seconds S      of one measurement, 0.1 to 600 (2)
+  --seconds S      of one measurement, 0.1 to 600 (1)
   --only TEXT      axes whose name has this text: ${AXES.map(({ name }) => name).join('; ')}
   --servers TEXT   servers whose name has this text: ${SERVERS.map(({ name }) => name).join('; ')}
 
 bench/scaling.md and its plots are written by runs of all axes and servers.`;
 
 /** Seconds of load before each measurement. */
-const WARM_UP = 1;
+const WARM_UP = 0.5;
 /** Milliseconds. */
 const START_TIMEOUT = 20_000;
 const LOAD_SLACK = 120_000;
@@ -77,7 +77,7 @@ function parse(words) {
       args: words,
       options: {
         rounds: { ...text, default: '1' },
-        seconds: { ...text, default: '2' },
+        seconds: { ...text, default: '1' },
         only: text,
         servers: text,
         help: { type: 'boolean', default: false },

@@ -4,8 +4,8 @@
 const MOST = 19_000;
 
 /**
- * What grows, and the load for each step of it. `from` is the first step that the others are compared with: below it connections
- * share reads and writes, or messages share wakes, so that there is other work to do and not less of it.
+ * What grows, and the load for each step of it. `from` is the first step that the others are compared with: below it fewer messages
+ * are under way at once, so that each costs a wake, which the others share.
  *
  * @typedef {object} Axis
  * @property {string} name

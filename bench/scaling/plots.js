@@ -36,7 +36,7 @@ function chart(axis, lines) {
     data: { values },
     mark: { type: 'line', point: true },
     encoding: {
-      x: { field: 'step', type: 'quantitative', title: axis.unit, scale: { type: 'log' }, axis: { values: axis.steps, format: ',d' } },
+      x: { field: 'step', type: 'quantitative', title: axis.unit, scale: { type: 'log', nice: false }, axis: { values: axis.steps, format: ',d', labelOverlap: false } },
       y: { field: 'cost', type: 'quantitative', title: 'µs', scale: { zero: true } },
       color: { field: 'server', type: 'nominal', title: null, sort: null, legend: { orient: 'bottom' } },
     },

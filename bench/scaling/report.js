@@ -8,6 +8,8 @@ const TARGET = 1.3;
 /** From this share of a core on, the load generator may have set how much the server did at once. */
 const CLIENT_LIMIT = 0.9;
 const NOISE_LIMIT = 0.1;
+/** The server that shows what the kernel does. */
+const BARE = 'bare';
 
 /**
  * @typedef {{ step: number, cost: number, rate: number, client: number, others: number }} Point
@@ -16,50 +18,62 @@ const NOISE_LIMIT = 0.1;
 
 /** @returns {string[][]} The head, then a line for each step: CPU microseconds for a delivery, by server, and how each has grown */
 function table({ axis, lines }) {
-  const head = [axis.unit, ...lines.flatMap(({ server }) => [server, 'growth'])];
+  const bare = lines.find(({ server }) => server === BARE);
+  const compared = (line) => bare !== undefined && line !== bare;
+  const head = [axis.unit, ...lines.flatMap((line) => (compared(line) ? [line.server, `to ${BARE}`] : [line.server]))];
   const rows = axis.steps.map((step, index) => [
     step.toLocaleString('en-US'),
-    ...lines.flatMap(({ points }) => [
-      digits(points[index].cost) + (points[index].client > CLIENT_LIMIT ? '*' : ''),
-      step <= axis.from ? '' : `${growth(axis, points, index).toFixed(2)} ×`,
-    ]),
+    ...lines.flatMap((line) => {
+      const { cost, client } = line.points[index];
+      const growth = step > axis.from ? ` (${times(cost / first(axis, line).cost)})` : '';
+      const cell = digits(cost) + (client > CLIENT_LIMIT ? '*' : '') + growth;
+      return compared(line) ? [cell, times(cost / bare.points[index].cost)] : [cell];
+    }),
   ]);
   return [head, ...rows];
 }
 
-function growth(axis, points, index) {
-  return points[index].cost / points.find(({ step }) => step === axis.from).cost;
+function times(ratio) {
+  return `${ratio.toFixed(2)} ×`;
 }
 
-/** From the first comparable step to the last, and the greatest rise from any step to a later one. */
-function rise(axis, points) {
-  const first = axis.steps.indexOf(axis.from);
-  const costs = points.slice(first).map(({ cost }) => cost);
-  const rises = costs.map((cost, index) => cost / Math.min(...costs.slice(0, index + 1)));
-  return { overall: costs.at(-1) / costs[0], greatest: Math.max(...rises) };
+/** The first comparable step. */
+function first(axis, { points }) {
+  return points.find(({ step }) => step === axis.from);
 }
 
-/** What the number of steps to the power of this is, all deliveries together cost, in the steepest step: 1 is linear. */
-function steepest(axis, points) {
-  const first = axis.steps.indexOf(axis.from);
-  return Math.max(...points.slice(first + 1).map((point, index) => {
-    const before = points[first + index];
+/** What a delivery costs at the last step, divided by that at the first comparable one. */
+function growth(axis, line) {
+  return line.points.at(-1).cost / first(axis, line).cost;
+}
+
+/** The greatest rise from a comparable step to the next one, as the exponent of what all deliveries together cost: 1 is linear. */
+function steepest(axis, { points }) {
+  const start = axis.steps.indexOf(axis.from);
+  return Math.max(...points.slice(start + 1).map((point, index) => {
+    const before = points[start + index];
     return 1 + Math.log(point.cost / before.cost) / Math.log(point.step / before.step);
   }));
 }
 
 /** All axes in one table. */
 function summary(results) {
-  const head = ['what grows', 'from', 'to', ...results[0].lines.map(({ server }) => server)];
-  const rows = results.map(({ axis, lines }) => [
-    axis.name,
-    axis.from.toLocaleString('en-US'),
-    axis.steps.at(-1).toLocaleString('en-US'),
-    ...lines.map(({ points }) => {
-      const { overall, greatest } = rise(axis, points);
-      return `${overall.toFixed(2)} × (${greatest.toFixed(2)} ×, ${steepest(axis, points).toFixed(2)})`;
-    }),
-  ]);
+  const servers = results[0].lines.map(({ server }) => server);
+  const head = ['what grows', 'from', 'to', ...servers.flatMap((server) => (server === BARE ? [server] : [server, `beside ${BARE}`])), 'steepest step'];
+  const rows = results.map(({ axis, lines }) => {
+    const bare = lines.find(({ server }) => server === BARE);
+    return [
+      axis.name,
+      axis.from.toLocaleString('en-US'),
+      axis.steps.at(-1).toLocaleString('en-US'),
+      ...lines.flatMap((line) => {
+        const own = growth(axis, line);
+        if (line === bare) return [times(own)];
+        return [times(own), bare === undefined ? '' : times(own / growth(axis, bare))];
+      }),
+      lines.map((line) => steepest(axis, line).toFixed(2)).join(', '),
+    ];
+  });
   return [head, ...rows];
 }
 
@@ -92,8 +106,9 @@ processor's cache, and here those of both ends share it. What a server adds is i
 
 ## All of it
 
-CPU time for a delivery at the last step, divided by that at the first comparable one; the target is ${TARGET} ×. In parentheses the
-greatest rise from any step to a later one, and the exponent of what all deliveries together cost in the steepest step: 1 is linear.
+What a delivery costs at the last step, divided by that at the first comparable one; the target is ${TARGET} ×. Beside bare is how much
+that is of what bare grew by in the same minutes. The steepest step, of each server in turn, is the exponent of what all deliveries
+together cost: 1 is linear.
 
 ${markdownTable(summary(results))}
 
@@ -124,7 +139,8 @@ function remarks(results) {
   const points = results.flatMap(({ lines }) => lines.flatMap(({ points }) => points));
   const others = Math.max(...points.map(({ others }) => others));
   return [
-    `Growth is to ${results.map(({ axis }) => axis.from.toLocaleString('en-US')).filter((text, index, all) => all.indexOf(text) === index).join(', ')} as the tables begin to say it; below that several messages share a read, a write or a wake, or none does.`,
+    'In parentheses is the growth since the first comparable step; below it fewer messages are under way, so that each has a wake of its own.',
+    'The servers of one step were measured one right after the other: the ratio to bare says more than a number, which changes by a quarter with what else the host of a virtual machine has to do.',
     '\\* the load generator was nearly a whole core busy, and may have set how much the server found to do at once.',
     others > NOISE_LIMIT
       ? `Other processes used up to ${percent(others)} of one core meanwhile.`
