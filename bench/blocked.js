@@ -93,7 +93,7 @@ async function measure(server, { name, backplane, load, pick }) {
   const started = [];
   try {
     const file = path.join(BENCH, 'blocked', 'servers', `${server}.js`);
-    for (let count = 0; count < (redis ? 2 : 1); count += 1) started.push(await startServer(file, redis ? [redis.url] : []));
+    for (let count = 0; count < (redis ? 2 : 1); count += 1) started.push(await startServer([process.execPath, file, ...(redis ? [redis.url] : [])]));
     if (redis) await bothSubscribed(server, redis);
     const found = await runLoad(load(started.map(({ port }) => port)).map(String), LOAD_TIMEOUT);
     if (found.lost > 0 || found.extra > 0) throw new Problem(`${server}, ${name}: ${found.lost} lost, ${found.extra} too many.`);

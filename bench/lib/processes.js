@@ -14,14 +14,13 @@ const START_TIMEOUT = 20_000;
 /**
  * Starts a server as in production; other settings come from the environment, so that they can be tried out.
  *
- * @param {string} file A program that prints `port N` and ends with its standard input
- * @param {string[]} [words] Its arguments
+ * @param {string[]} command A program that prints `port N` and ends with its standard input, and its arguments
  * @returns {Promise<{ child: import('node:child_process').ChildProcess, port: number }>}
  * @throws {Problem} when it does not listen, with what it said
  */
-async function startServer(file, words = []) {
-  const name = path.basename(file, '.js');
-  const child = spawn(process.execPath, [file, ...words], {
+async function startServer([program, ...words]) {
+  const name = [program, ...words].map((word) => path.basename(word)).join(' ');
+  const child = spawn(program, words, {
     cwd: BENCH,
     env: { ...process.env, NODE_ENV: 'production' },
     // What it logs is shown if it fails.

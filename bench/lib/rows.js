@@ -1,28 +1,70 @@
 'use strict';
 
 /**
- * What is measured. `load` are the words for the load generator, `unit` is what one count of the row's rate and cost is.
+ * What is measured.
  *
- * @type {{ name: string, unit: 'message'|'delivery', load: string[] }[]}
+ * @typedef {object} Row
+ * @property {string} name
+ * @property {'throughput'|'latency'|'memory'} kind Which numbers matter, and so which table it stands in
+ * @property {'message'|'delivery'|'cycle'|'request'|'connection'} unit What one count of its rate and cost is
+ * @property {string} work The load generator's word for it
+ * @property {'/echo'|'/room'|null} route On which a WebSocket is opened
+ * @property {Record<string, string|number>} options For the load generator
+ * @property {number} [least] Seconds it lasts at least
+ * @property {Record<string, string>} [without] Servers that it is not measured on, and why
  */
+
+/** @type {Row[]} */
 const ROWS = [
-  row('echo 64 B, 64 connections × 1', 'echo', { connections: 64, 'in-flight': 1, bytes: 64 }),
-  row('echo 64 B, 64 connections × 16', 'echo', { connections: 64, 'in-flight': 16, bytes: 64 }),
-  row('echo 16 KiB, 16 connections × 1', 'echo', { connections: 16, 'in-flight': 1, bytes: 16 * 1024 }),
-  row('room of 32, all send', 'broadcast', { connections: 32, senders: 'all', 'in-flight': 1, bytes: 64 }),
-  row('room of 1,000, one sends', 'broadcast', { connections: 1000, senders: 'one', 'in-flight': 1, bytes: 64 }),
+  echo('echo 64 B, 64 connections × 1', { connections: 64, 'in-flight': 1, bytes: 64 }),
+  echo('echo 64 B, 64 connections × 16', { connections: 64, 'in-flight': 16, bytes: 64 }),
+  echo('echo 16 KiB, 16 connections × 1', { connections: 16, 'in-flight': 1, bytes: 16 * 1024 }),
+  room('room of 32, all send', { connections: 32, senders: 'all', 'in-flight': 1, bytes: 64 }),
+  room('room of 1,000, one sends', { connections: 1000, senders: 'one', 'in-flight': 1, bytes: 64 }),
+  { name: 'connect, upgrade, close', kind: 'throughput', unit: 'cycle', work: 'churn', route: '/echo', options: { connections: 64 } },
+  http('HTTP GET /users/42', '/users/42', '42'),
+  http('HTTP GET /json', '/json', '{"message":"Hello, World!"}'),
+  rate('latency at 5,000 messages/s', { connections: 200, rate: 5000, bytes: 64 }),
+  {
+    ...rate('pings while JavaScript is blocked for 2 s', { connections: 200, rate: 5000, bytes: 64, with: 'pings', block: 2000 }),
+    least: 2,
+    without: { floor: 'it has no JavaScript to block' },
+  },
+  idle('10,000 idle connections', 10_000),
+  idle('19,000 idle connections', 19_000),
 ];
 
-/** In the order in which the first round measures them. */
-const SERVERS = ['ws', 'tina4'];
+/** Of the load of a memory row in a run that only shows that it works. */
+const SMOKE_CONNECTIONS = 100;
 
-/** The server that the others are compared with. */
-const REFERENCE = 'ws';
+/** The servers that the others are compared with. */
+const REFERENCES = ['uws', 'bun'];
 
-function row(name, work, options) {
-  const words = Object.entries(options).flatMap(([option, value]) => [`--${option}`, String(value)]);
-  const path = work === 'echo' ? '/echo' : '/room';
-  return { name, unit: work === 'echo' ? 'message' : 'delivery', load: [work, '--path', path, ...words] };
+function echo(name, options) {
+  return { name, kind: 'throughput', unit: 'message', work: 'echo', route: '/echo', options };
 }
 
-module.exports = { REFERENCE, ROWS, SERVERS };
+function room(name, options) {
+  return { name, kind: 'throughput', unit: 'delivery', work: 'broadcast', route: '/room', options };
+}
+
+function http(name, path, expect) {
+  const options = { path, expect, connections: 64, 'in-flight': 1 };
+  return { name, kind: 'throughput', unit: 'request', work: 'http', route: null, options };
+}
+
+function rate(name, options) {
+  return { name, kind: 'latency', unit: 'message', work: 'rate', route: '/echo', options };
+}
+
+function idle(name, connections) {
+  return { name, kind: 'memory', unit: 'connection', work: 'idle', route: '/echo', options: { connections, bytes: 64 * 1024 } };
+}
+
+/** A row as a smoke run does it: connections at rest take time to open, and one shows as much as thousands. */
+function shortened(row) {
+  if (row.kind !== 'memory') return row;
+  return { ...row, options: { ...row.options, connections: SMOKE_CONNECTIONS } };
+}
+
+module.exports = { REFERENCES, ROWS, shortened };

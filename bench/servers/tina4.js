@@ -4,6 +4,7 @@
 // are asked for.
 
 const { Router, startServer } = require('../../index.js');
+const { block } = require('./block.js');
 const { endWithParent } = require('./parent.js');
 
 const router = new Router();
@@ -18,6 +19,13 @@ for (const path of ['/room', '/room/{name}']) {
     else if (event === 'open') connection.send('ready');
   });
 }
+
+router.get('/users/{id}', (req, res) => res.text(req.params.id));
+router.get('/json', (_, res) => res.json({ message: 'Hello, World!' }));
+router.get('/block', (req, res) => {
+  block(Number(req.query.ms));
+  res.text('');
+});
 
 endWithParent();
 startServer({ router, host: '127.0.0.1', port: 0 }).then(({ port }) => console.log(`port ${port}`));

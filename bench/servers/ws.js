@@ -4,9 +4,10 @@
 
 const http = require('node:http');
 const { WebSocket, WebSocketServer } = require('ws');
+const { answer } = require('./http.js');
 const { endWithParent } = require('./parent.js');
 
-const server = http.createServer();
+const server = http.createServer(answer);
 const sockets = new WebSocketServer({ server, perMessageDeflate: false });
 /** @type {Set<WebSocket>} */
 const room = new Set();

@@ -43,7 +43,7 @@ async function measure(server, row, time) {
   const started = [];
   try {
     const file = path.join(__dirname, '..', 'servers', `${server}.js`);
-    for (let count = 0; count < 2; count += 1) started.push(await startServer(file, [redis.url]));
+    for (let count = 0; count < 2; count += 1) started.push(await startServer([process.execPath, file, redis.url]));
     await bothSubscribed(server, redis);
     const nodes = { redis, a: started[0], b: started[1], load: SERVERS[server].load };
     const shape = ['--connections', row.clients, '--bytes', row.bytes];

@@ -4,7 +4,7 @@
 
 const { Router, startServer } = require('../../../index.js');
 const { endWithParent } = require('../../servers/parent.js');
-const { block } = require('./block.js');
+const { block } = require('../../servers/block.js');
 
 const [, , wsBackplaneUrl] = process.argv;
 const router = new Router();

@@ -7,7 +7,7 @@ const http = require('node:http');
 const { Redis } = require('ioredis');
 const { WebSocket, WebSocketServer } = require('ws');
 const { endWithParent } = require('../../servers/parent.js');
-const { block } = require('./block.js');
+const { block } = require('../../servers/block.js');
 
 const CHANNEL = 'relay';
 

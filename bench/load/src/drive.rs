@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Token};
 
-use crate::frame::{self, Expected, Seen, Wrapping};
+use crate::frame::{Expected, Seen};
 use crate::latency::Latency;
 use crate::peer::{self, Opening, Peer};
 use crate::plan::{Plan, Work};
@@ -108,11 +108,12 @@ impl<'a> Load<'a> {
         let poll = Poll::new()?;
         let mut peers = Vec::with_capacity(plan.connections);
         for index in 0..plan.connections {
-            let opening = if plan.work == Work::Echo { Opening::Silent } else { Opening::Greeted };
+            let greeted = if plan.work == Work::Echo { Opening::Silent } else { Opening::Greeted };
+            let opening = plan.opening(greeted);
             let path = plan.path_of(index);
             let socket = peer::connect(plan.address, index, &path, opening)
                 .map_err(|error| about(index, &error))?;
-            let one = frame::masked(&frame::message(index, plan.bytes));
+            let one = plan.frame_of(index);
             let frames: Rc<[u8]> = one.repeat(plan.in_flight).into();
             let mut peer = Peer::new(socket, index, frames, one.len());
             poll.registry().register(
@@ -136,7 +137,7 @@ impl<'a> Load<'a> {
             poll,
             events: Events::with_capacity(EVENTS),
             buffer: vec![0; READ_BUFFER],
-            expected: Expected::new(Wrapping::NONE, plan.bytes),
+            expected: plan.expected(),
             peers,
             rooms,
             next: 0,

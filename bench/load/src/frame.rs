@@ -6,9 +6,11 @@ pub(crate) const MARK: usize = 8;
 /// Any key but zero makes the server unmask as it does for a browser.
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
-const FINAL_TEXT: u8 = 0x81;
+pub(crate) const FINAL_TEXT: u8 = 0x81;
 const FINAL_PING: u8 = 0x89;
 const FINAL_PONG: u8 = 0x8a;
+const FINAL_CLOSE: u8 = 0x88;
+const NORMAL: [u8; 2] = 1000u16.to_be_bytes();
 const OPCODE: u8 = 0x0f;
 const CLOSE: u8 = 0x08;
 
@@ -48,6 +50,21 @@ pub(crate) fn masked(payload: &[u8]) -> Vec<u8> {
     frame.extend_from_slice(&MASK);
     frame.extend(payload.iter().zip(MASK.iter().cycle()).map(|(a, b)| a ^ b));
     frame
+}
+
+/// A close as a client sends it, with the code of a normal end (RFC 6455, 7.4.1).
+pub(crate) fn close() -> Vec<u8> {
+    let mut frame = header(FINAL_CLOSE, NORMAL.len(), 0x80);
+    frame.extend_from_slice(&MASK);
+    frame.extend(NORMAL.iter().zip(MASK.iter().cycle()).map(|(a, b)| a ^ b));
+    frame
+}
+
+/// Whether these bytes are a close frame of a server and nothing else, with its code or without.
+pub(crate) fn is_close(bytes: &[u8]) -> bool {
+    bytes.first() == Some(&FINAL_CLOSE)
+        && frame_length(bytes) == Some(bytes.len())
+        && (bytes.len() == 2 || bytes[2..4] == NORMAL)
 }
 
 /// A ping as a client sends it: the number in eight bytes, then letters, `bytes` long in all.

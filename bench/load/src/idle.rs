@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use mio::{Events, Interest, Poll, Token};
 
 use crate::drive::{EVENTS, READ_BUFFER, STALLED, about};
-use crate::frame::{self, Expected, Wrapping};
+use crate::frame::Expected;
 use crate::memory::Memory;
 use crate::peer::{self, Opening, Peer};
 use crate::plan::Plan;
@@ -98,16 +98,17 @@ impl<'a> Load<'a> {
             plan,
             poll: Poll::new()?,
             buffer: vec![0; READ_BUFFER],
-            expected: Expected::new(Wrapping::NONE, plan.bytes),
-            frame: frame::masked(&frame::message(0, plan.bytes)).into(),
+            expected: plan.expected(),
+            frame: plan.frame_of(0).into(),
             peers: Vec::new(),
         })
     }
 
     /// One after the other, so that no backlog overflows.
     fn open(&mut self, count: usize) -> io::Result<()> {
+        let opening = self.plan.opening(Opening::Silent);
         for index in 0..count {
-            let socket = peer::connect(self.plan.address, index, &self.plan.path, Opening::Silent)
+            let socket = peer::connect(self.plan.address, index, &self.plan.path, opening)
                 .map_err(|error| about(index, &error))?;
             let length = self.frame.len();
             self.peers.push(Peer::new(socket, index, Rc::clone(&self.frame), length));

@@ -10,7 +10,7 @@ use mio::{Events, Interest, Poll, Token};
 
 use crate::block::{BLOCK, Block};
 use crate::drive::{EVENTS, READ_BUFFER, STALLED, TICK, about};
-use crate::frame::{self, Expected, Wrapping};
+use crate::frame::Expected;
 use crate::latency::Latency;
 use crate::peer::{self, Opening, Peer};
 use crate::plan::{Last, Plan};
@@ -69,11 +69,12 @@ struct Load {
 impl Load {
     fn connect(plan: &Plan) -> io::Result<Self> {
         let poll = Poll::new()?;
-        let one = frame::masked(&frame::message(0, plan.bytes));
+        let one = plan.frame_of(0);
         let frames: Rc<[u8]> = Rc::from(&one[..]);
         let mut peers = Vec::with_capacity(plan.connections);
+        let opening = plan.opening(Opening::Greeted);
         for index in 0..plan.connections {
-            let socket = peer::connect(plan.address, index, &plan.path, Opening::Greeted)
+            let socket = peer::connect(plan.address, index, &plan.path, opening)
                 .map_err(|error| about(index, &error))?;
             let mut peer = Peer::new(socket, index, Rc::clone(&frames), one.len());
             let interest = Interest::READABLE | Interest::WRITABLE;
@@ -84,7 +85,7 @@ impl Load {
             poll,
             events: Events::with_capacity(EVENTS),
             buffer: vec![0; READ_BUFFER],
-            expected: Expected::new(Wrapping::NONE, plan.bytes),
+            expected: plan.expected(),
             peers,
             received: 0,
             block: None,

@@ -9,8 +9,10 @@
 //! so); 1 with a sentence on standard error when no measurement was possible; 2 for wrong arguments.
 
 mod block;
+mod churn;
 mod drive;
 mod frame;
+mod http;
 mod idle;
 mod last;
 mod latency;
@@ -49,6 +51,12 @@ fn main() -> ExitCode {
 fn measure(plan: &plan::Plan) -> io::Result<String> {
     if plan.idle {
         return Ok(report::idle_json(plan, &idle::run(plan)?));
+    }
+    if plan.churn {
+        return Ok(report::json(plan, &mut churn::run(plan)?));
+    }
+    if let Some(expect) = &plan.expect {
+        return Ok(report::json(plan, &mut http::run(plan, expect)?));
     }
     if let Some(open) = &plan.open {
         return Ok(report::rate_json(plan, open, &mut rate::run(plan, open)?));

@@ -53,11 +53,7 @@ pub(crate) fn connect(
     let mut socket = TcpStream::from(socket);
     socket.set_nodelay(true)?;
     socket.set_read_timeout(Some(CONNECT_TIMEOUT))?;
-    let request = format!(
-        "GET {path} HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n\r\n"
-    );
-    socket.write_all(request.as_bytes())?;
+    socket.write_all(request(address, path).as_bytes())?;
     let mut bytes = Vec::new();
     let end = loop {
         read_more(&mut socket, &mut bytes)?;
@@ -74,7 +70,7 @@ pub(crate) fn connect(
 
 /// A loopback address has 28,232 ports to give unless set otherwise, and looking for a free one takes
 /// long once half of them are taken: later connections come from 127.0.0.2 and on.
-fn source(server: IpAddr, index: usize) -> Option<Ipv4Addr> {
+pub(crate) fn source(server: IpAddr, index: usize) -> Option<Ipv4Addr> {
     let address = index / FROM_ONE_ADDRESS;
     match server {
         IpAddr::V4(server) if server.is_loopback() && address > 0 => {
@@ -82,6 +78,14 @@ fn source(server: IpAddr, index: usize) -> Option<Ipv4Addr> {
         }
         _ => None,
     }
+}
+
+/// What asks for a WebSocket.
+pub(crate) fn request(address: SocketAddr, path: &str) -> String {
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
 }
 
 fn read_more(socket: &mut TcpStream, bytes: &mut Vec<u8>) -> io::Result<()> {
@@ -128,11 +132,11 @@ fn not_the_greeting() -> io::Error {
     io::Error::other("the server sent something else than its greeting after the handshake")
 }
 
-fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
+pub(crate) fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
     bytes.windows(wanted.len()).position(|window| window == wanted)
 }
 
-fn check_answer(answer: &str) -> io::Result<()> {
+pub(crate) fn check_answer(answer: &str) -> io::Result<()> {
     let status = answer.lines().next().unwrap_or_default();
     if status.split(' ').nth(1) != Some("101") {
         return Err(io::Error::other(format!("the server refused the upgrade: {status}")));

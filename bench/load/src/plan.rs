@@ -4,10 +4,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::frame::{MARK, Wrapping};
+use crate::frame::{self, Expected, MARK, Wrapping};
+use crate::peer::Opening;
 
 pub(crate) const USAGE: &str = "\
-usage: load echo|broadcast|relay|rate|idle|last --port P --path /PATH [options]
+usage: load echo|broadcast|relay|rate|idle|last|http|churn --port P --path /PATH [options]
   --host ADDRESS      of the server (127.0.0.1)
   --connections N     1 to 60000 (64)
   --senders all|one   who sends in a broadcast (all)
@@ -20,6 +21,7 @@ usage: load echo|broadcast|relay|rate|idle|last --port P --path /PATH [options]
   --bytes N           of one message, 8 to 1048576 (64)
   --warm-up SECONDS   of the same load before anything is counted (0.5)
   --seconds SECONDS   that are counted (4)
+  --speaks ws|socket.io  the protocol of the messages (ws)
   --pid N             process of the server, whose CPU time is reported; for a relay any number of
                       them, one --pid each
 and for a relay, where the first connection sends to the server at --port and N others listen at
@@ -27,7 +29,6 @@ another one:
   --to P              port of the other server
   --rate R            messages in a second, whatever is still under way; without it as many as
                       --in-flight allows
-  --speaks ws|socket.io  what both servers speak (ws)
   --block MS          ask GET /block?ms=MS of the other server when the seconds begin, which last at
                       least as long
 and for a rate, an open loop over all connections in turn:
@@ -37,7 +38,8 @@ and for a rate, an open loop over all connections in turn:
                       least
 An idle opens its connections, sends and receives one message on each, and needs --pid: memory is
 what it measures. A last needs --block: five times it sends one message to a room, asks for the block
-after --gap MS (0), and measures when each member has the message.";
+after --gap MS (0), and measures when each member has the message. An http sends GET requests for --path and needs --expect
+TEXT, the body of each answer. A churn opens and closes each connection again and again.";
 
 /// Frames a connection keeps prepared, in bytes: more in flight than fit are refused.
 const MAX_PREPARED: usize = 64 * 1024 * 1024;
@@ -68,7 +70,6 @@ pub(crate) struct Relay {
     pub(crate) rate: Option<f64>,
     /// How long the JavaScript thread of the listeners' server is kept busy.
     pub(crate) block: Option<Duration>,
-    pub(crate) wrapping: Wrapping,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,8 +105,14 @@ pub(crate) struct Plan {
     pub(crate) last: Option<Last>,
     /// Memory is measured, not time.
     pub(crate) idle: bool,
+    /// Requests without a WebSocket, and the body of each answer.
+    pub(crate) expect: Option<String>,
+    /// A message is a connection: opened and closed.
+    pub(crate) churn: bool,
     pub(crate) address: SocketAddr,
     pub(crate) path: String,
+    /// What is around each text; that of Socket.IO goes with its opening.
+    pub(crate) wrapping: Wrapping,
     pub(crate) connections: usize,
     /// Of a broadcast, each on a path of its own below the plan's; without a number everyone is on
     /// that one.
@@ -126,12 +133,13 @@ impl Plan {
     pub(crate) fn parse(mut words: impl Iterator<Item = String>) -> Result<Self, String> {
         let mode = words.next().unwrap_or_default();
         let mut work = match mode.as_str() {
-            "echo" | "rate" | "idle" => Work::Echo,
+            "echo" | "rate" | "idle" | "http" | "churn" => Work::Echo,
             "broadcast" => Work::BroadcastAll,
             "relay" | "last" => Work::BroadcastOne,
             other => {
                 return Err(format!(
-                    "The first word is echo, broadcast, relay, rate, idle or last, not {other:?}."
+                    "The first word is echo, broadcast, relay, rate, idle, last, http or churn, \
+                     not {other:?}."
                 ));
             }
         };
@@ -139,6 +147,7 @@ impl Plan {
         let mut host = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let (mut port, mut rooms, mut under_way, mut speakers) = (None, None, None, None);
         let mut path: Option<String> = None;
+        let mut expect = None;
         let (mut to, mut rate, mut wrapping) = (None, None, Wrapping::NONE);
         let (mut with, mut block) = (With::Messages, None);
         let mut gap = Duration::ZERO;
@@ -173,8 +182,9 @@ impl Plan {
                 "--block" if open || relayed || mode == "last" => {
                     block = Some(Duration::from_millis(within(&name, &value, 1, MAX_BLOCK)?));
                 }
-                "--speaks" if relayed && value == "ws" => {}
-                "--speaks" if relayed && value == "socket.io" => wrapping = Wrapping::SOCKET_IO,
+                "--expect" if mode == "http" => expect = Some(value),
+                "--speaks" if value == "ws" => {}
+                "--speaks" if value == "socket.io" => wrapping = Wrapping::SOCKET_IO,
                 "--senders" if work == Work::BroadcastOne && relayed => {
                     return Err("--senders is not for a relay: one sends.".into());
                 }
@@ -188,7 +198,7 @@ impl Plan {
                     servers.push(within(&name, &value, 1, u32::MAX)?);
                 }
                 "--path" | "--senders" | "--speaks" | "--to" | "--rate" | "--pid" | "--with"
-                | "--block" | "--rooms" | "--under-way" | "--speakers" | "--gap" => {
+                | "--block" | "--rooms" | "--under-way" | "--speakers" | "--gap" | "--expect" => {
                     return Err(format!("{name} cannot be {value:?} here."));
                 }
                 _ => return Err(format!("There is no option {name}.")),
@@ -213,6 +223,9 @@ impl Plan {
         if idle && servers.is_empty() {
             return Err("--pid is missing.".into());
         }
+        if mode == "http" && expect.is_none() {
+            return Err("--expect is missing.".into());
+        }
         let open = match rate {
             Some(rate) if open => Some(Open { rate, with, block }),
             None if open => return Err("--rate is missing.".into()),
@@ -224,7 +237,7 @@ impl Plan {
             _ => None,
         };
         let relay = match to {
-            Some(to) => Some(Relay { to: SocketAddr::new(host, to), rate, block, wrapping }),
+            Some(to) => Some(Relay { to: SocketAddr::new(host, to), rate, block }),
             None if relayed => return Err("--to is missing.".into()),
             None => None,
         };
@@ -234,8 +247,11 @@ impl Plan {
             open,
             last,
             idle,
+            expect,
+            churn: mode == "churn",
             address: SocketAddr::new(host, port.ok_or("--port is missing.")?),
             path: path.ok_or("--path is missing.")?,
+            wrapping,
             connections,
             rooms,
             under_way,
@@ -256,6 +272,22 @@ impl Plan {
             Some(rooms) => format!("{}/{}", self.path, index % rooms),
             None => self.path.clone(),
         }
+    }
+
+    /// What comes before the first message, from a server that greets as `plain` where nothing is
+    /// above WebSocket.
+    pub(crate) fn opening(&self, plain: Opening) -> Opening {
+        if self.wrapping == Wrapping::SOCKET_IO { Opening::SocketIo } else { plain }
+    }
+
+    /// The message of the connection with this number, as it is sent.
+    pub(crate) fn frame_of(&self, index: usize) -> Vec<u8> {
+        frame::masked(&self.wrapping.around(&frame::message(index, self.bytes)))
+    }
+
+    /// The messages of all connections, as they come back.
+    pub(crate) fn expected(&self) -> Expected {
+        Expected::new(self.wrapping, self.bytes)
     }
 }
 
@@ -302,7 +334,7 @@ mod tests {
         let plan = parse(line).unwrap();
         let relay = plan.relay.unwrap();
         assert_eq!((plan.address.port(), relay.to.port()), (80, 81));
-        assert_eq!((relay.rate, relay.wrapping), (Some(2000.0), Wrapping::SOCKET_IO));
+        assert_eq!((relay.rate, plan.wrapping), (Some(2000.0), Wrapping::SOCKET_IO));
         assert_eq!(plan.servers, [7, 8]);
     }
 
@@ -312,6 +344,13 @@ mod tests {
         let block = Some(Duration::from_secs(2));
         assert_eq!(plan.open, Some(Open { rate: 5000.0, with: With::Pings, block }));
         assert_eq!(plan.relay, None);
+    }
+
+    #[test]
+    fn requests_and_churn_are_no_messages() {
+        let plan = parse("http --port 80 --path /users/42 --expect 42 --in-flight 4").unwrap();
+        assert_eq!((plan.expect.as_deref(), plan.in_flight, plan.churn), (Some("42"), 4, false));
+        assert!(parse("churn --port 80 --path /echo").unwrap().churn);
     }
 
     #[test]
@@ -340,7 +379,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         for (line, named) in [
-            ("", "echo, broadcast, relay, rate, idle or last"),
+            ("", "idle, last, http or churn"),
             ("echo --path /", "--port"),
             ("echo --port 80", "--path"),
             ("echo --port 0 --path /", "--port"),
@@ -359,6 +398,9 @@ mod tests {
             ("rate --port 80 --path / --rate 9 --with pings --bytes 126", "--bytes"),
             ("rate --port 80 --path / --rate 9 --block 4001", "--block"),
             ("idle --port 80 --path /", "--pid"),
+            ("http --port 80 --path /", "--expect"),
+            ("echo --port 80 --path / --expect x", "--expect"),
+            ("churn --port 80 --path / --senders one", "--senders"),
             ("echo --port 80 --path / --rooms 2", "--rooms"),
             ("echo --port 80 --path / --connections 2 --speakers 3", "--speakers"),
             ("echo --port 80 --path / --under-way 9 --speakers 3", "--speakers"),

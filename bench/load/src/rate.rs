@@ -13,7 +13,7 @@ use mio::{Events, Interest, Poll, Token};
 
 use crate::block::{BLOCK, Block};
 use crate::drive::{EVENTS, QUIET, READ_BUFFER, STALLED, TICK, about};
-use crate::frame::{self, Expected, MARK, Wrapping};
+use crate::frame::{self, Expected, MARK};
 use crate::latency::Latency;
 use crate::pace::{PACE, Pace};
 use crate::peer::{self, Opening, Peer};
@@ -108,10 +108,11 @@ impl<'a> Load<'a> {
     fn connect(plan: &'a Plan, open: &Open) -> io::Result<Self> {
         let poll = Poll::new()?;
         let mut askers = Vec::with_capacity(plan.connections);
+        let opening = plan.opening(Opening::Silent);
         for index in 0..plan.connections {
-            let socket = peer::connect(plan.address, index, &plan.path, Opening::Silent)
+            let socket = peer::connect(plan.address, index, &plan.path, opening)
                 .map_err(|error| about(index, &error))?;
-            let frame = frame::masked(&frame::message(index, plan.bytes));
+            let frame = plan.frame_of(index);
             let length = frame.len();
             let mut peer = Peer::new(socket, index, Rc::from(frame), length);
             let interest = Interest::READABLE | Interest::WRITABLE;
@@ -131,7 +132,7 @@ impl<'a> Load<'a> {
             events: Events::with_capacity(EVENTS),
             buffer: vec![0; READ_BUFFER],
             expected: match open.with {
-                With::Messages => Expected::new(Wrapping::NONE, plan.bytes),
+                With::Messages => plan.expected(),
                 With::Pings => Expected::pongs(plan.bytes),
             },
             askers,

@@ -11,7 +11,7 @@ use mio::{Events, Interest, Poll, Token};
 
 use crate::block::{BLOCK, Block};
 use crate::drive::{EVENTS, QUIET, READ_BUFFER, STALLED, TICK, about};
-use crate::frame::{self, Expected, Wrapping};
+use crate::frame::Expected;
 use crate::latency::Latency;
 use crate::pace::{PACE, Pace};
 use crate::peer::{self, Opening, Peer};
@@ -114,11 +114,8 @@ struct Load<'a> {
 
 impl<'a> Load<'a> {
     fn connect(plan: &'a Plan, relay: &Relay) -> io::Result<Self> {
-        let opening = match relay.wrapping {
-            Wrapping::SOCKET_IO => Opening::SocketIo,
-            _ => Opening::Greeted,
-        };
-        let one = frame::masked(&relay.wrapping.around(&frame::message(SENDER, plan.bytes)));
+        let opening = plan.opening(Opening::Greeted);
+        let one = plan.frame_of(SENDER);
         let frames: Rc<[u8]> = one.repeat(plan.in_flight.max(WARM_UP_IN_FLIGHT)).into();
         let poll = Poll::new()?;
         let mut peers = Vec::with_capacity(plan.connections + 1);
@@ -141,7 +138,7 @@ impl<'a> Load<'a> {
             poll,
             events: Events::with_capacity(EVENTS),
             buffer: vec![0; READ_BUFFER],
-            expected: Expected::new(relay.wrapping, plan.bytes),
+            expected: plan.expected(),
             peers,
             in_flight: 0,
             pace: None,
