@@ -318,6 +318,11 @@ mod tests {
             let second = take(&mut part, &TWO[cut..], b"42").unwrap();
             assert_eq!((first + second, part.len()), (2, 0), "cut at {cut}");
         }
+        for size in 1..TWO.len() {
+            let mut part = Vec::new();
+            let pieces = TWO.chunks(size).map(|piece| take(&mut part, piece, b"42").unwrap());
+            assert_eq!(pieces.sum::<usize>(), 2, "pieces of {size}");
+        }
     }
 
     #[test]
