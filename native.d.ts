@@ -30,8 +30,13 @@ export declare class Engine {
    * system's.
    */
   listen(fd?: number | undefined | null): Address
-  /** Fills `out` with waiting events, four slots each, and returns how many. */
-  drain(out: unknown[]): number
+  /**
+   * What is called for every message and every batch. `drain` writes waiting events, four numbers
+   * each into `words` and one value each into `values`, and returns how many; `commit` ends a
+   * batch: it acknowledges what was drained and hands all commands to the shards; `send` sends to
+   * one connection; `broadcast` to everyone on a topic but `exclude`, 0 for none.
+   */
+  get calls(): { drain(words: Float64Array, values: unknown[]): number; commit(): void; send(handle: number, data: string | Uint8Array): void; broadcast(topic: number, data: string | Uint8Array, exclude: number): void }
   /**
    * Event `index` of the last drain waits in JavaScript: its connection's shard goes on
    * counting it.
@@ -39,8 +44,6 @@ export declare class Engine {
   hold(index: number): void
   /** A held message is dispatched. */
   ack(handle: number, bytes: number): void
-  /** Ends a batch: acknowledges what was drained and hands all commands to the shards. */
-  commit(): void
   /** Rings the doorbell again. */
   ring(): void
   /** An `open` is dispatched: the connection joins its path. Returns its topic. */
@@ -51,10 +54,6 @@ export declare class Engine {
   release(handle: number): void
   /** The headers of the upgrade request, names and values in turn. */
   head(handle: number): Array<string>
-  /** Sends to one connection. */
-  send(handle: number, data: string | Uint8Array): void
-  /** Sends to everyone on a topic but `exclude`, 0 for none. */
-  broadcast(topic: number, data: string | Uint8Array, exclude: number): void
   /**
    * Sends to everyone on a concrete path, and if `publish` on the other nodes, but for those in
    * `delivered`; throws a TypeError if it is none.

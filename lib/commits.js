@@ -10,18 +10,18 @@
  * @private
  */
 class Commits {
-  #engine;
+  #calls;
   #scheduled = false;
   #flush;
 
-  /** @param {{commit(): void}} engine */
-  constructor(engine) {
-    this.#engine = engine;
+  /** @param {{commit(): void}} calls */
+  constructor(calls) {
+    this.#calls = calls;
     /** Set by the dispatcher while it runs handlers. */
     this.inBatch = false;
     this.#flush = () => {
       this.#scheduled = false;
-      this.#engine.commit();
+      this.#calls.commit();
     };
   }
 

@@ -90,7 +90,7 @@ class WebSocketConnection {
     const data = typeof message === 'string' ? message : messageBytes(message, 'connection.send');
     const link = this.#link;
     if (link.state !== OPEN) return;
-    link.host.engine.send(link.handle, data);
+    link.host.calls.send(link.handle, data);
     link.host.commits.touch();
   }
 
@@ -123,7 +123,7 @@ class WebSocketConnection {
     let exclude = 0;
     if (options !== undefined && excludesSelf(options)) exclude = link.handle;
     if (link.state === GONE) return;
-    link.host.engine.broadcast(link.topic, data, exclude);
+    link.host.calls.broadcast(link.topic, data, exclude);
     link.host.commits.touch();
   }
 

@@ -3,6 +3,7 @@
 const { WebSocketConnection } = require('./connection.js');
 const { HttpDispatch } = require('./http-dispatch.js');
 const { CLOSED, GONE, Link } = require('./link.js');
+const { Links } = require('./links.js');
 
 /** Kinds of events, as the addon numbers them. */
 const OPEN_EVENT = 1;
@@ -15,9 +16,9 @@ const LOG_EVENT = 7;
 const BACKPLANE_EVENT = 8;
 const COUNTED_EVENT = 9;
 
-/** Events of one drain, and slots of one event: kind, handle, a, b. */
+/** Events of one drain, and numbers of one event: kind, handle, place, and one of its own. */
 const MAX_EVENTS = 512;
-const SLOTS = 4;
+const WORDS = 4;
 /** Milliseconds of handlers after which timers and other I/O get their turn. */
 const MAX_BATCH_TIME = 2;
 /** The clock is read after every eighth event: reading it costs a noticeable part of a short handler. */
@@ -45,10 +46,10 @@ class Dispatch {
   #http;
   #onStopped;
   #onIdle = null;
-  /** @type {Map<number, Link>} */
-  #links = new Map();
+  #links = new Links();
 
-  #events = new Array(MAX_EVENTS * SLOTS).fill(undefined);
+  #words = new Float64Array(MAX_EVENTS * WORDS);
+  #values = new Array(MAX_EVENTS).fill(undefined);
   /** The drained events that are not dispatched yet are those from #next to before #count. */
   #next = 0;
   #count = 0;
@@ -62,7 +63,7 @@ class Dispatch {
   };
 
   /**
-   * @param {object} host The server's parts: `engine`, `commits`, `log`, `backplane`
+   * @param {object} host The server's parts: `engine`, `calls`, `commits`, `log`, `backplane`
    * @param {object} options
    * @param {import('./router.js').Router} options.router
    * @param {number} options.closeGrace Milliseconds
@@ -98,7 +99,7 @@ class Dispatch {
 
   /** Lets go of every connection: the engine has ended, so that everything kept becomes a no-op. */
   stop() {
-    for (const link of this.#links.values()) {
+    for (const link of this.#links.all()) {
       this.#watch.removeLink(link);
       link.gone();
     }
@@ -108,12 +109,12 @@ class Dispatch {
 
   /** Runs handlers until the queue is empty or the time is up, and then goes on in the next turn of the loop. */
   #run() {
-    const { engine, commits } = this.#host;
+    const { engine, calls, commits } = this.#host;
     const deadline = performance.now() + MAX_BATCH_TIME;
     this.#running = true;
     commits.inBatch = true;
     try {
-      if (this.#next === this.#count && !this.#refill(engine)) return;
+      if (this.#next === this.#count && !this.#refill(calls)) return;
       for (;;) {
         while (this.#next < this.#count) {
           this.#dispatch(this.#next++);
@@ -129,20 +130,20 @@ class Dispatch {
         // Less than a full drain emptied the queue, and what came later rings; but a bell that rang during an interruption
         // was not heard.
         if (this.#heldFrom === MAX_EVENTS) return;
-        engine.commit();
-        if (!this.#refill(engine)) return;
+        calls.commit();
+        if (!this.#refill(calls)) return;
       }
     } finally {
       this.#running = false;
       commits.inBatch = false;
-      engine.commit();
+      calls.commit();
     }
   }
 
-  #refill(engine) {
+  #refill(calls) {
     this.#next = 0;
     this.#heldFrom = MAX_EVENTS;
-    this.#count = engine.drain(this.#events);
+    this.#count = calls.drain(this.#words, this.#values);
     return this.#count > 0;
   }
 
@@ -151,7 +152,7 @@ class Dispatch {
     if (this.#next < this.#count && this.#heldFrom === MAX_EVENTS) {
       this.#heldFrom = this.#next;
       for (let index = this.#next; index < this.#count; index += 1) {
-        if (this.#events[index * SLOTS] === MESSAGE_EVENT) engine.hold(index);
+        if (this.#words[index * WORDS] === MESSAGE_EVENT) engine.hold(index);
       }
     }
     this.#later();
@@ -163,56 +164,54 @@ class Dispatch {
   }
 
   #dispatch(index) {
-    const at = index * SLOTS;
-    const events = this.#events;
-    const handle = events[at + 1];
-    const a = events[at + 2];
-    const b = events[at + 3];
+    const at = index * WORDS;
+    const words = this.#words;
+    const handle = words[at + 1];
+    const place = words[at + 2];
+    const number = words[at + 3];
+    const value = this.#values[index];
     // The array is kept; what it held is not.
-    events[at + 2] = undefined;
-    events[at + 3] = undefined;
-    switch (events[at]) {
+    this.#values[index] = undefined;
+    switch (words[at]) {
       case MESSAGE_EVENT: {
-        const link = this.#links.get(handle);
+        const link = this.#links.get(place, handle);
         const wasHeld = index >= this.#heldFrom;
         if (link !== undefined && link.pending !== null && !link.concurrent) {
           if (!wasHeld) this.#host.engine.hold(index);
-          (link.waiting ??= []).push({ kind: MESSAGE_EVENT, data: a, bytes: b });
+          (link.waiting ??= []).push({ kind: MESSAGE_EVENT, data: value, bytes: number });
           return;
         }
-        if (wasHeld) this.#host.engine.ack(handle, b);
-        if (link !== undefined && link.state < CLOSED) this.#call(link, 'message', a);
+        if (wasHeld) this.#host.engine.ack(handle, number);
+        if (link !== undefined && link.state < CLOSED) this.#call(link, 'message', value);
         return;
       }
-      case OPEN_EVENT: this.#open(handle, a, b); return;
-      case CLOSE_EVENT: this.#close(handle); return;
-      case REQUEST_EVENT: this.#http.request(handle, this.#router.route(a), b); return;
-      case DRAINED_EVENT: this.#links.get(handle)?.answerDrain(); return;
+      case OPEN_EVENT: this.#open(handle, place, number, value); return;
+      case CLOSE_EVENT: this.#close(this.#links.get(place, handle)); return;
+      case REQUEST_EVENT: this.#http.request(handle, this.#router.route(number), value); return;
+      case DRAINED_EVENT: this.#links.get(place, handle)?.answerDrain(); return;
       case STOPPED_EVENT: this.#onStopped(); return;
-      case LOG_EVENT: this.#log(handle, a, b); return;
-      case BACKPLANE_EVENT: this.#host.backplane.changed(a); return;
-      case COUNTED_EVENT: this.#host.backplane.counted(a, b); return;
+      case LOG_EVENT: this.#log(handle, this.#links.get(place, handle), value); return;
+      case BACKPLANE_EVENT: this.#host.backplane.changed(value); return;
+      case COUNTED_EVENT: this.#host.backplane.counted(number, value); return;
       default:
     }
   }
 
   /** A line of the engine; one about a connection leaves it to us to name it. */
-  #log(handle, level, message) {
-    const link = this.#links.get(handle);
+  #log(handle, link, [level, message]) {
     const subject = link === undefined ? 'A connection' : link.name;
     this.#host.log[LOG_LEVELS.has(level) ? level : 'info'](handle === 0 ? message : `${subject}: ${message}`);
   }
 
-  #open(handle, id, parts) {
-    const link = new Link(this.#host, handle, this.#router.route(id));
+  #open(handle, place, id, parts) {
+    const link = new Link(this.#host, handle, place, this.#router.route(id));
     link.connection = new WebSocketConnection(link, parts);
-    this.#links.set(handle, link);
+    this.#links.add(link);
     link.topic = this.#host.engine.join(handle);
     this.#call(link, 'open', '');
   }
 
-  #close(handle) {
-    const link = this.#links.get(handle);
+  #close(link) {
     if (link === undefined) return;
     if (link.pending === null || link.concurrent) {
       this.#runClose(link);
@@ -319,7 +318,7 @@ class Dispatch {
     if (link.state === GONE) return;
     this.#watch.removeLink(link);
     link.gone();
-    this.#links.delete(link.handle);
+    this.#links.remove(link);
     this.#host.engine.release(link.handle);
     this.#host.commits.touch();
     if (this.#links.size === 0 && this.#onIdle !== null) {

@@ -16,13 +16,15 @@ const GONE = 3;
  */
 class Link {
   /**
-   * @param {object} host The server's parts: `engine`, `commits`, `log`
+   * @param {object} host The server's parts: `engine`, `calls`, `commits`, `log`
    * @param {number} handle
+   * @param {number} place
    * @param {object} route
    */
-  constructor(host, handle, route) {
+  constructor(host, handle, place, route) {
     this.host = host;
     this.handle = handle;
+    this.place = place;
     this.topic = 0;
     this.state = OPEN;
     this.route = route;

@@ -38,9 +38,10 @@ const runningServers = new Set();
 class Server {
   #config;
   #engine = null;
+  #calls = null;
   #backplane = null;
   #dispatch = null;
-  /** What everything that acts for this server shares: engine, commits, log, backplane. */
+  /** What everything that acts for this server shares: engine, calls, commits, log, backplane. */
   #parts = null;
   #log = null;
   #releaseSecret = () => {};
@@ -149,7 +150,9 @@ class Server {
     this.#backplane = new Backplane(engine, this.#log, busName(this.#settings, relay));
     if (typeof config.secret === 'string' && config.secret !== '') this.#releaseSecret = useSecret(config.secret);
 
-    const host = { engine, commits: new Commits(engine), log: this.#log, backplane: this.#backplane };
+    this.#calls = engine.calls;
+    const calls = this.#calls;
+    const host = { engine, calls, commits: new Commits(calls), log: this.#log, backplane: this.#backplane };
     const router = routerOf(config.router);
     this.#dispatch = new Dispatch(host, {
       router,
@@ -222,12 +225,12 @@ class Server {
     const timeout = this.#engine.config.shutdownTimeout;
     const deadline = performance.now() + timeout;
     this.#engine.shutdown(code, reason);
-    this.#engine.commit();
+    this.#calls.commit();
     await within(timeout + STOP_SLACK, this.#stopped);
     // The engine is done with the sockets; close handlers may still be pending.
     await within(deadline - performance.now(), new Promise((resolve) => this.#dispatch.whenIdle(resolve)));
     // What the close handlers sent is published before the engine ends; one that is still pending has had its time.
-    this.#engine.commit();
+    this.#calls.commit();
     await within(Math.max(FINISH_SLACK, deadline - performance.now()), this.#backplane.finish());
     const left = this.#dispatch.size;
     if (left > 0) {

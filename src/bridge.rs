@@ -1,25 +1,25 @@
-//! The one path from the engine to JavaScript: events become values of an array.
+//! The one path from the engine to JavaScript: events become numbers in a typed array, which cost
+//! next to nothing, and one value each.
 
 use engine::event::{Event, EventBatch, LogLevel, Opened, Request};
 use engine::message::Kind;
 use engine::router::{ParamValue, Params};
 use engine::{Engine, Handle};
-use napi::bindgen_prelude::{Array, Env, JsValue};
-use napi::sys;
+use napi::{Error, sys};
 
 use crate::convert::{checked, flat_head};
 
-/// Slots an event takes in the array: kind, handle and two of its own.
-const STRIDE: u32 = 4;
-const OPEN: u32 = 1;
-const MESSAGE: u32 = 2;
-const CLOSE: u32 = 3;
-const REQUEST: u32 = 4;
-const DRAINED: u32 = 5;
-const STOPPED: u32 = 6;
-const LOG: u32 = 7;
-const BACKPLANE: u32 = 8;
-const COUNTED: u32 = 9;
+/// Numbers an event takes in the typed array: kind, handle, place and one of its own.
+const WORDS: usize = 4;
+const OPEN: f64 = 1.0;
+const MESSAGE: f64 = 2.0;
+const CLOSE: f64 = 3.0;
+const REQUEST: f64 = 4.0;
+const DRAINED: f64 = 5.0;
+const STOPPED: f64 = 6.0;
+const LOG: f64 = 7.0;
+const BACKPLANE: f64 = 8.0;
+const COUNTED: f64 = 9.0;
 
 /// An engine and what JavaScript has been given and not yet acknowledged.
 pub(crate) struct Bridge {
@@ -67,11 +67,17 @@ impl Bridge {
         self.engine.templates().render(name, data).map_err(|error| error.to_string())
     }
 
-    /// Writes waiting events into `out`.
-    pub(crate) fn drain(&mut self, env: &Env, out: &Array<'_>) -> napi::Result<u32> {
+    /// Writes waiting events: their numbers into `words`, their values into the array `values`.
+    pub(crate) fn drain(
+        &mut self,
+        env: sys::napi_env,
+        words: &mut [f64],
+        values: sys::napi_value,
+    ) -> napi::Result<u32> {
         let mut batches = std::mem::take(&mut self.batches);
         self.engine.take(&mut batches);
-        let mut writer = Writer { env: env.raw(), out: out.value().value, at: 0 };
+        let shards = self.engine.shards();
+        let mut writer = Writer { env, words, values, count: 0, shards };
         for batch in &batches {
             for event in &batch.events {
                 writer.event(event, &batch.buffer)?;
@@ -81,25 +87,30 @@ impl Bridge {
                 });
             }
         }
+        let count = writer.count;
         self.engine.events().give_back(&mut batches);
         self.batches = batches;
-        Ok(writer.at / STRIDE)
+        Ok(count)
     }
 }
 
-/// Appends values to a JavaScript array.
-struct Writer {
+/// Appends to the two arrays.
+struct Writer<'a> {
     env: sys::napi_env,
-    out: sys::napi_value,
-    at: u32,
+    words: &'a mut [f64],
+    values: sys::napi_value,
+    /// Events written.
+    count: u32,
+    shards: usize,
 }
 
-impl Writer {
+impl Writer<'_> {
     fn event(&mut self, event: &Event, buffer: &[u8]) -> napi::Result<()> {
+        let nobody = Handle::from_number(0);
         match event {
             Event::Open(opened) => {
-                let (route, details) = (opened.route, self.opened(opened)?);
-                self.four(OPEN, opened.handle, self.integer(route)?, details)
+                let value = self.opened(opened)?;
+                self.put(OPEN, opened.handle, f64::from(opened.route), Some(value))
             }
             Event::Message { handle, kind, payload } => {
                 let bytes = payload.bytes(buffer);
@@ -107,36 +118,25 @@ impl Writer {
                     Kind::Text => self.utf8(bytes)?,
                     Kind::Binary => self.buffer(bytes)?,
                 };
-                let length = self.number(bytes.len() as f64)?;
-                self.four(MESSAGE, *handle, data, length)
+                self.put(MESSAGE, *handle, bytes.len() as f64, Some(data))
             }
             Event::Close { handle, code, reason } => {
                 let reason = self.utf8(reason.as_bytes())?;
-                self.four(CLOSE, *handle, self.integer(u32::from(*code))?, reason)
+                self.put(CLOSE, *handle, f64::from(*code), Some(reason))
             }
             Event::Request(request) => {
-                let details = self.request(request)?;
-                self.four(REQUEST, request.handle, self.integer(request.route)?, details)
+                let value = self.request(request)?;
+                self.put(REQUEST, request.handle, f64::from(request.route), Some(value))
             }
-            Event::Drained { handle } => {
-                self.four(DRAINED, *handle, self.undefined()?, self.undefined()?)
-            }
-            Event::Stopped => {
-                let nobody = Handle::from_number(0);
-                self.four(STOPPED, nobody, self.undefined()?, self.undefined()?)
-            }
+            Event::Drained { handle } => self.put(DRAINED, *handle, 0.0, None),
+            Event::Stopped => self.put(STOPPED, nobody, 0.0, None),
             Event::Backplane { state } => {
-                let nobody = Handle::from_number(0);
-                self.four(
-                    BACKPLANE,
-                    nobody,
-                    self.utf8(state.as_str().as_bytes())?,
-                    self.undefined()?,
-                )
+                let state = self.utf8(state.as_str().as_bytes())?;
+                self.put(BACKPLANE, nobody, 0.0, Some(state))
             }
             Event::Counted { id, sum } => {
-                let nobody = Handle::from_number(0);
-                self.four(COUNTED, nobody, self.number(*id as f64)?, self.number(*sum as f64)?)
+                let sum = self.number(*sum as f64)?;
+                self.put(COUNTED, nobody, *id as f64, Some(sum))
             }
             Event::Log { level, handle, message } => {
                 let level = match level {
@@ -145,9 +145,9 @@ impl Writer {
                     LogLevel::Warning => "warning",
                     LogLevel::Error => "error",
                 };
-                let message = self.utf8(message.as_bytes())?;
-                let about = handle.unwrap_or(Handle::from_number(0));
-                self.four(LOG, about, self.utf8(level.as_bytes())?, message)
+                let line = [self.utf8(level.as_bytes())?, self.utf8(message.as_bytes())?];
+                let line = self.list(&line)?;
+                self.put(LOG, handle.unwrap_or(nobody), 0.0, Some(line))
             }
         }
     }
@@ -190,20 +190,25 @@ impl Writer {
         self.list(&flat)
     }
 
-    fn four(
+    /// The place of a connection is dense over all shards: an index into an array.
+    fn put(
         &mut self,
-        kind: u32,
+        kind: f64,
         handle: Handle,
-        a: sys::napi_value,
-        b: sys::napi_value,
+        number: f64,
+        value: Option<sys::napi_value>,
     ) -> napi::Result<()> {
-        let kind = self.integer(kind)?;
-        let handle = self.number(handle.to_number() as f64)?;
-        for value in [kind, handle, a, b] {
-            // SAFETY: `env` and `out` live for the native call this writer is used in.
-            checked(unsafe { sys::napi_set_element(self.env, self.out, self.at, value) })?;
-            self.at += 1;
+        let at = self.count as usize * WORDS;
+        let Some(words) = self.words.get_mut(at..at + WORDS) else {
+            return Err(Error::from_reason("the array for events is too small"));
+        };
+        let place = handle.slot() * self.shards + handle.shard();
+        words.copy_from_slice(&[kind, handle.to_number() as f64, place as f64, number]);
+        if let Some(value) = value {
+            // SAFETY: `env` and `values` live for the native call this writer is used in.
+            checked(unsafe { sys::napi_set_element(self.env, self.values, self.count, value) })?;
         }
+        self.count += 1;
         Ok(())
     }
 
@@ -218,6 +223,18 @@ impl Writer {
 
     /// `bytes` must be UTF-8, as everything the engine calls text is.
     fn utf8(&self, bytes: &[u8]) -> napi::Result<sys::napi_value> {
+        if bytes.is_ascii() {
+            // V8 copies these as they are, where UTF-8 is decoded first.
+            // SAFETY: the pointer and length are those of a slice, which is copied.
+            return self.make(|value| unsafe {
+                sys::napi_create_string_latin1(
+                    self.env,
+                    bytes.as_ptr().cast(),
+                    bytes.len() as isize,
+                    value,
+                )
+            });
+        }
         // SAFETY: the pointer and length are those of a slice, which is copied.
         self.make(|value| unsafe {
             sys::napi_create_string_utf8(
@@ -242,19 +259,9 @@ impl Writer {
         })
     }
 
-    fn integer(&self, number: u32) -> napi::Result<sys::napi_value> {
-        // SAFETY: `env` lives for the native call this writer is used in.
-        self.make(|value| unsafe { sys::napi_create_uint32(self.env, number, value) })
-    }
-
     fn number(&self, number: f64) -> napi::Result<sys::napi_value> {
         // SAFETY: `env` lives for the native call this writer is used in.
         self.make(|value| unsafe { sys::napi_create_double(self.env, number, value) })
-    }
-
-    fn undefined(&self) -> napi::Result<sys::napi_value> {
-        // SAFETY: `env` lives for the native call this writer is used in.
-        self.make(|value| unsafe { sys::napi_get_undefined(self.env, value) })
     }
 
     fn null(&self) -> napi::Result<sys::napi_value> {

@@ -1,6 +1,7 @@
 //! Values across the border: messages, errors, file descriptors.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::TcpListener;
 
 use bytes::{Bytes, BytesMut};
@@ -68,48 +69,102 @@ pub(crate) fn body(env: &Env, value: &Unknown<'_>) -> napi::Result<Bytes> {
     if matches!(value.get_type()?, ValueType::Null | ValueType::Undefined) {
         return Ok(Bytes::new());
     }
-    let message = JsMessage::new(env, value)?;
+    let mut scratch = Scratch::new();
+    let message = JsMessage::new(env, value, &mut scratch)?;
     let mut out = BytesMut::with_capacity(message.length() + 1);
     message.append(&mut out);
     Ok(out.freeze())
 }
 
-/// A string or bytes of JavaScript, valid for one native call.
-pub(crate) enum JsMessage {
-    Text { env: sys::napi_env, value: sys::napi_value, length: usize },
-    Binary { data: *const u8, length: usize },
-}
+/// Strings of up to this many UTF-16 units are copied out of JavaScript in one pass; longer ones are
+/// measured first.
+const SHORT: usize = 1_024;
+/// A UTF-16 unit is at most three bytes of UTF-8, and Node-API ends what it writes with a zero.
+const SHORT_BYTES: usize = SHORT * 3 + 1;
 
-impl JsMessage {
-    pub(crate) fn new(env: &Env, value: &Unknown<'_>) -> napi::Result<Self> {
-        let (env, raw) = (env.raw(), value.value().value);
-        let mut length = 0;
-        if value.get_type()? == ValueType::String {
-            // SAFETY: with no buffer the call only writes the length.
-            checked(unsafe {
-                sys::napi_get_value_string_utf8(env, raw, std::ptr::null_mut(), 0, &mut length)
-            })?;
-            return Ok(Self::Text { env, value: raw, length });
-        }
-        let mut data = std::ptr::null_mut();
-        // SAFETY: both out pointers are valid; the data stays where it is for this native call, in
-        // which no JavaScript runs.
-        checked(unsafe { sys::napi_get_buffer_info(env, raw, &mut data, &mut length) })?;
-        Ok(Self::Binary { data: data.cast(), length })
+/// Where a short string is copied to.
+pub(crate) struct Scratch([MaybeUninit<u8>; SHORT_BYTES]);
+
+impl Scratch {
+    pub(crate) fn new() -> Self {
+        Self([MaybeUninit::uninit(); SHORT_BYTES])
     }
 }
 
-impl Source for JsMessage {
+/// A string or bytes of JavaScript, valid for one native call.
+pub(crate) enum JsMessage<'a> {
+    Short(&'a [u8]),
+    Text { env: sys::napi_env, value: sys::napi_value, length: usize },
+    Binary(&'a [u8]),
+}
+
+impl<'a> JsMessage<'a> {
+    pub(crate) fn new(
+        env: &Env,
+        value: &Unknown<'_>,
+        scratch: &'a mut Scratch,
+    ) -> napi::Result<Self> {
+        // SAFETY: both belong to the native call that `env` stands for.
+        unsafe { Self::from_raw(env.raw(), value.value().value, scratch) }
+    }
+
+    /// # Safety
+    /// `env` and `value` belong to a native call that outlives `'a` and in which no JavaScript runs.
+    pub(crate) unsafe fn from_raw(
+        env: sys::napi_env,
+        value: sys::napi_value,
+        scratch: &'a mut Scratch,
+    ) -> napi::Result<Self> {
+        let mut length = 0;
+        // SAFETY: with no buffer the call only writes the length, which V8 knows without looking at
+        // the text.
+        let status = unsafe {
+            sys::napi_get_value_string_utf16(env, value, std::ptr::null_mut(), 0, &mut length)
+        };
+        if status == sys::Status::napi_ok && length <= SHORT {
+            let buffer = scratch.0.as_mut_ptr();
+            // SAFETY: the buffer has room for every string of that length.
+            return unsafe {
+                checked(sys::napi_get_value_string_utf8(
+                    env,
+                    value,
+                    buffer.cast(),
+                    SHORT_BYTES,
+                    &mut length,
+                ))?;
+                Ok(Self::Short(std::slice::from_raw_parts(buffer.cast(), length)))
+            };
+        }
+        if status == sys::Status::napi_ok {
+            // SAFETY: as above; this length is in UTF-8.
+            checked(unsafe {
+                sys::napi_get_value_string_utf8(env, value, std::ptr::null_mut(), 0, &mut length)
+            })?;
+            return Ok(Self::Text { env, value, length });
+        }
+        let mut data = std::ptr::null_mut();
+        // SAFETY: both out pointers are valid; the data stays where it is for this native call.
+        checked(unsafe { sys::napi_get_buffer_info(env, value, &mut data, &mut length) })?;
+        if length == 0 {
+            return Ok(Self::Binary(&[]));
+        }
+        // SAFETY: an array buffer of at least `length` bytes, alive for this call.
+        Ok(Self::Binary(unsafe { std::slice::from_raw_parts(data.cast(), length) }))
+    }
+}
+
+impl Source for JsMessage<'_> {
     fn length(&self) -> usize {
         match self {
-            JsMessage::Text { length, .. } | JsMessage::Binary { length, .. } => *length,
+            JsMessage::Text { length, .. } => *length,
+            JsMessage::Short(bytes) | JsMessage::Binary(bytes) => bytes.len(),
         }
     }
 
     fn kind(&self) -> Kind {
         match self {
-            JsMessage::Text { .. } => Kind::Text,
-            JsMessage::Binary { .. } => Kind::Binary,
+            JsMessage::Short(_) | JsMessage::Text { .. } => Kind::Text,
+            JsMessage::Binary(_) => Kind::Binary,
         }
     }
 
@@ -137,12 +192,7 @@ impl Source for JsMessage {
                     unsafe { out.set_len(start + written) };
                 }
             }
-            JsMessage::Binary { data, length } => {
-                if length > 0 {
-                    // SAFETY: an array buffer of at least `length` bytes, alive for this call.
-                    out.extend_from_slice(unsafe { std::slice::from_raw_parts(data, length) });
-                }
-            }
+            JsMessage::Short(bytes) | JsMessage::Binary(bytes) => out.extend_from_slice(bytes),
         }
     }
 }

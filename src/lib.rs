@@ -2,6 +2,7 @@
 //! engine; events and messages cross in `bridge`.
 
 mod bridge;
+mod calls;
 mod convert;
 mod objects;
 
@@ -12,12 +13,12 @@ use std::rc::Rc;
 use engine::config::Config as EngineConfig;
 use engine::router::{Method, Pattern, WebSocketRoute};
 use engine::{AnswerBody, Handle};
-use napi::bindgen_prelude::{Array, Env, Function, Unknown};
+use napi::bindgen_prelude::{Env, Function, Object, Unknown};
 use napi::threadsafe_function::ThreadsafeFunctionCallMode;
 use napi_derive::napi;
 
 use crate::bridge::Bridge;
-use crate::convert::{JsMessage, failure, io_failure, pairs, throw_type_error};
+use crate::convert::{JsMessage, Scratch, failure, io_failure, pairs, throw_type_error};
 use crate::objects::{
     Address, AppFolders, BoundListener, NativeBackplane, NativeConfig, Statistics, WebSocketOptions,
 };
@@ -227,10 +228,16 @@ impl Engine {
         }
     }
 
-    /// Fills `out` with waiting events, four slots each, and returns how many.
-    #[napi(ts_args_type = "out: unknown[]")]
-    pub fn drain(&self, env: Env, out: Array<'_>) -> napi::Result<u32> {
-        self.with(|bridge| bridge.drain(&env, &out)).unwrap_or(Ok(0))
+    /// What is called for every message and every batch. `drain` writes waiting events, four numbers
+    /// each into `words` and one value each into `values`, and returns how many; `commit` ends a
+    /// batch: it acknowledges what was drained and hands all commands to the shards; `send` sends to
+    /// one connection; `broadcast` to everyone on a topic but `exclude`, 0 for none.
+    #[napi(
+        getter,
+        ts_return_type = "{ drain(words: Float64Array, values: unknown[]): number; commit(): void; send(handle: number, data: string | Uint8Array): void; broadcast(topic: number, data: string | Uint8Array, exclude: number): void }"
+    )]
+    pub fn calls<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
+        calls::object(env, &self.bridge)
     }
 
     /// Event `index` of the last drain waits in JavaScript: its connection's shard goes on
@@ -244,12 +251,6 @@ impl Engine {
     #[napi]
     pub fn ack(&self, handle: f64, bytes: f64) {
         self.publish(|publisher| publisher.acknowledge(handle_of(handle), bytes as usize));
-    }
-
-    /// Ends a batch: acknowledges what was drained and hands all commands to the shards.
-    #[napi]
-    pub fn commit(&self) {
-        self.with(Bridge::commit);
     }
 
     /// Rings the doorbell again.
@@ -285,29 +286,6 @@ impl Engine {
             .unwrap_or_default()
     }
 
-    /// Sends to one connection.
-    #[napi(ts_args_type = "handle: number, data: string | Uint8Array")]
-    pub fn send(&self, env: Env, handle: f64, data: Unknown<'_>) -> napi::Result<()> {
-        let message = JsMessage::new(&env, &data)?;
-        self.publish(|publisher| publisher.send(handle_of(handle), &message));
-        Ok(())
-    }
-
-    /// Sends to everyone on a topic but `exclude`, 0 for none.
-    #[napi(ts_args_type = "topic: number, data: string | Uint8Array, exclude: number")]
-    pub fn broadcast(
-        &self,
-        env: Env,
-        topic: f64,
-        data: Unknown<'_>,
-        exclude: f64,
-    ) -> napi::Result<()> {
-        let message = JsMessage::new(&env, &data)?;
-        let exclude = (exclude != 0.0).then(|| handle_of(exclude));
-        self.publish(|publisher| publisher.broadcast(topic as u64, &message, exclude));
-        Ok(())
-    }
-
     /// Sends to everyone on a concrete path, and if `publish` on the other nodes, but for those in
     /// `delivered`; throws a TypeError if it is none.
     #[napi(
@@ -321,7 +299,8 @@ impl Engine {
         publish: bool,
         delivered: Vec<String>,
     ) -> napi::Result<()> {
-        let message = JsMessage::new(&env, &data)?;
+        let mut scratch = Scratch::new();
+        let message = JsMessage::new(&env, &data, &mut scratch)?;
         match engine::path::canonical(&path) {
             Ok(path) => {
                 self.publish(|publisher| {

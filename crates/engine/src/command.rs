@@ -92,10 +92,12 @@ pub enum AnswerBody {
     File(PathBuf),
 }
 
-/// Some of a connection's events have been handed to its handler.
+/// Some of a connection's messages have been handed to its handler.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ack {
     pub(crate) handle: Handle,
+    pub(crate) messages: usize,
+    /// All of them together.
     pub(crate) bytes: usize,
 }
 

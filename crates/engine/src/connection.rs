@@ -275,10 +275,10 @@ impl Connection {
         }
     }
 
-    /// A message of `bytes` was handed to its handler.
-    pub(crate) fn acknowledge(self: &Rc<Self>, bytes: usize) {
+    /// Messages of `bytes` together were handed to their handler.
+    pub(crate) fn acknowledge(self: &Rc<Self>, messages: usize, bytes: usize) {
         let inner = &mut *self.inner.borrow_mut();
-        inner.waiting.events = inner.waiting.events.saturating_sub(1);
+        inner.waiting.events = inner.waiting.events.saturating_sub(messages);
         inner.waiting.bytes = inner.waiting.bytes.saturating_sub(bytes);
         self.context.meter(-(bytes as isize));
         if matches!(inner.phase, Phase::Settling { .. }) && inner.waiting.events == 0 {

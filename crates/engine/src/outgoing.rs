@@ -207,7 +207,13 @@ impl Outgoing {
     /// A message of `bytes` was handed to its handler: its shard may read more.
     pub(crate) fn acknowledge(&mut self, handle: Handle, bytes: usize) {
         if let Some(outgoing) = self.shards.get_mut(handle.shard()) {
-            outgoing.acks.push(Ack { handle, bytes });
+            match outgoing.acks.last_mut() {
+                Some(last) if last.handle == handle => {
+                    last.messages += 1;
+                    last.bytes += bytes;
+                }
+                _ => outgoing.acks.push(Ack { handle, messages: 1, bytes }),
+            }
         }
     }
 

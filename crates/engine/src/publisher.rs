@@ -35,6 +35,11 @@ struct Held {
     members: usize,
 }
 
+fn find(members: &[Vec<Option<Member>>], handle: Handle) -> Option<&Member> {
+    let member = members.get(handle.shard())?.get(handle.slot())?.as_ref()?;
+    (member.handle == handle).then_some(member)
+}
+
 /// The sending side of an engine.
 pub struct Publisher {
     outgoing: Outgoing,
@@ -81,8 +86,7 @@ impl Publisher {
     }
 
     fn member(&self, handle: Handle) -> Option<&Member> {
-        let member = self.members.get(handle.shard())?.get(handle.slot())?.as_ref()?;
-        (member.handle == handle).then_some(member)
+        find(&self.members, handle)
     }
 
     fn member_mut(&mut self, handle: Handle) -> Option<&mut Member> {
@@ -179,11 +183,12 @@ impl Publisher {
 
     /// Sends to one connection.
     pub fn send(&mut self, handle: Handle, message: &impl Source) {
-        let Some(member) = self.member(handle) else {
+        let Self { members, outgoing, .. } = self;
+        let Some(member) = find(members, handle) else {
             return;
         };
-        let (gauge, compresses) = (Arc::clone(&member.gauge), member.compresses);
-        gauge.add_sent(self.outgoing.send(handle, compresses, message) as u64);
+        let sent = outgoing.send(handle, member.compresses, message);
+        member.gauge.add_sent(sent as u64);
     }
 
     /// Sends to everyone on the topic, `exclude` excepted, and on its path on the other nodes.

@@ -124,6 +124,11 @@ impl Engine {
         &self.templates
     }
 
+    /// How many shards it has.
+    pub fn shards(&self) -> usize {
+        self.common.commands.len()
+    }
+
     /// The events that wait.
     pub fn events(&self) -> &Arc<EventQueue> {
         &self.common.events

@@ -203,7 +203,7 @@ impl Shard {
         for ack in &batch.acks {
             let connection = self.hub.borrow().get(ack.handle);
             if let Some(connection) = connection {
-                connection.acknowledge(ack.bytes);
+                connection.acknowledge(ack.messages, ack.bytes);
             }
         }
         self.context.meter(-(batch.bytes as isize));

@@ -1,0 +1,183 @@
+//! The calls that JavaScript makes for every message and every batch, as plain functions of Node-API:
+//! what guards the methods of a class costs more than the work in them.
+
+use std::cell::RefCell;
+use std::ffi::c_void;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::null_mut;
+use std::rc::Rc;
+
+use napi::bindgen_prelude::{Env, JsValue, Object};
+use napi::{Error, sys};
+
+use crate::bridge::Bridge;
+use crate::convert::{JsMessage, Scratch, checked};
+use crate::handle_of;
+
+/// An engine, `None` once terminated.
+type Shared = RefCell<Option<Bridge>>;
+type Callback = unsafe extern "C" fn(sys::napi_env, sys::napi_callback_info) -> sys::napi_value;
+
+/// An object with the functions, which share the engine.
+pub(crate) fn object<'env>(env: &'env Env, shared: &Rc<Shared>) -> napi::Result<Object<'env>> {
+    let calls = Object::new(env)?;
+    let functions: [(&str, Callback); 4] =
+        [("drain", drain), ("commit", commit), ("send", send), ("broadcast", broadcast)];
+    for (name, callback) in functions {
+        let data = Rc::into_raw(Rc::clone(shared)).cast_mut().cast::<c_void>();
+        let (env, mut function) = (env.raw(), null_mut());
+        // SAFETY: `name` is a slice; `data` stays alive until `forget` is called for the function,
+        // which owns it from here on.
+        unsafe {
+            checked(sys::napi_create_function(
+                env,
+                name.as_ptr().cast(),
+                name.len() as isize,
+                Some(callback),
+                data,
+                &mut function,
+            ))?;
+            checked(sys::napi_add_finalizer(
+                env,
+                function,
+                data,
+                Some(forget),
+                null_mut(),
+                null_mut(),
+            ))?;
+            let key = std::ffi::CString::new(name)?;
+            checked(sys::napi_set_named_property(env, calls.raw(), key.as_ptr(), function))?;
+        }
+    }
+    Ok(calls)
+}
+
+/// The function is gone.
+unsafe extern "C" fn forget(_: sys::napi_env, data: *mut c_void, _: *mut c_void) {
+    // SAFETY: `object` made it of an `Rc`, for this function alone.
+    drop(unsafe { Rc::from_raw(data.cast::<Shared>()) });
+}
+
+/// One call: its environment, its engine and `N` arguments, `undefined` where fewer were given.
+struct Call<'a, const N: usize> {
+    env: sys::napi_env,
+    shared: &'a Shared,
+    arguments: [sys::napi_value; N],
+}
+
+impl<const N: usize> Call<'_, N> {
+    fn number(&self, index: usize) -> napi::Result<f64> {
+        let mut number = 0.0;
+        // SAFETY: an argument of this call.
+        checked(unsafe {
+            sys::napi_get_value_double(self.env, self.arguments[index], &mut number)
+        })?;
+        Ok(number)
+    }
+
+    fn with<T>(&self, call: impl FnOnce(&mut Bridge) -> T) -> Option<T> {
+        self.shared.borrow_mut().as_mut().map(call)
+    }
+}
+
+/// Runs `work` with what was called; its error, or that it panicked, is thrown to JavaScript.
+///
+/// # Safety
+/// To be called by Node-API alone, for a function that `object` made.
+unsafe fn answer<const N: usize>(
+    env: sys::napi_env,
+    info: sys::napi_callback_info,
+    work: impl FnOnce(&Call<'_, N>) -> napi::Result<sys::napi_value>,
+) -> sys::napi_value {
+    let mut arguments = [null_mut(); N];
+    let (mut count, mut data) = (N, null_mut());
+    // SAFETY: the out pointers are valid, and `arguments` has room for the count.
+    let status = unsafe {
+        sys::napi_get_cb_info(env, info, &mut count, arguments.as_mut_ptr(), null_mut(), &mut data)
+    };
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        checked(status)?;
+        // SAFETY: the function that runs keeps its engine alive.
+        let shared = unsafe { &*data.cast::<Shared>() };
+        work(&Call { env, shared, arguments })
+    }));
+    result
+        .unwrap_or_else(|_| Err(Error::from_reason("this call failed inside the addon")))
+        .unwrap_or_else(|error| {
+            let reason = std::ffi::CString::new(error.reason.to_string()).unwrap_or_default();
+            // SAFETY: both texts end with a zero, and are copied. A failure leaves nothing to do.
+            unsafe { sys::napi_throw_type_error(env, null_mut(), reason.as_ptr()) };
+            null_mut()
+        })
+}
+
+/// `drain(words: Float64Array, values: unknown[]): number`
+unsafe extern "C" fn drain(env: sys::napi_env, info: sys::napi_callback_info) -> sys::napi_value {
+    // SAFETY: Node-API calls.
+    unsafe {
+        answer::<2>(env, info, |call| {
+            let (mut kind, mut length, mut data) = (0, 0, null_mut());
+            checked(sys::napi_get_typedarray_info(
+                env,
+                call.arguments[0],
+                &mut kind,
+                &mut length,
+                &mut data,
+                null_mut(),
+                null_mut(),
+            ))?;
+            if kind != sys::TypedarrayType::float64_array || data.is_null() {
+                return Err(Error::from_reason("drain takes a Float64Array and an array"));
+            }
+            // The memory of a typed array does not move, and no JavaScript runs in this call.
+            let words = std::slice::from_raw_parts_mut(data.cast::<f64>(), length);
+            let drained = call.with(|bridge| bridge.drain(env, words, call.arguments[1]));
+            let mut result = null_mut();
+            checked(sys::napi_create_uint32(env, drained.unwrap_or(Ok(0))?, &mut result))?;
+            Ok(result)
+        })
+    }
+}
+
+/// `commit(): void`
+unsafe extern "C" fn commit(env: sys::napi_env, info: sys::napi_callback_info) -> sys::napi_value {
+    // SAFETY: Node-API calls.
+    unsafe {
+        answer::<0>(env, info, |call| {
+            call.with(Bridge::commit);
+            Ok(null_mut())
+        })
+    }
+}
+
+/// `send(handle: number, data: string | Uint8Array): void`
+unsafe extern "C" fn send(env: sys::napi_env, info: sys::napi_callback_info) -> sys::napi_value {
+    // SAFETY: Node-API calls, and no JavaScript runs before the message was copied.
+    unsafe {
+        answer::<2>(env, info, |call| {
+            let handle = handle_of(call.number(0)?);
+            let mut scratch = Scratch::new();
+            let message = JsMessage::from_raw(env, call.arguments[1], &mut scratch)?;
+            call.with(|bridge| bridge.engine.publisher().send(handle, &message));
+            Ok(null_mut())
+        })
+    }
+}
+
+/// `broadcast(topic: number, data: string | Uint8Array, exclude: number): void`
+unsafe extern "C" fn broadcast(
+    env: sys::napi_env,
+    info: sys::napi_callback_info,
+) -> sys::napi_value {
+    // SAFETY: as for `send`.
+    unsafe {
+        answer::<3>(env, info, |call| {
+            let (topic, exclude) = (call.number(0)? as u64, call.number(2)?);
+            let exclude = (exclude != 0.0).then(|| handle_of(exclude));
+            let mut scratch = Scratch::new();
+            let message = JsMessage::from_raw(env, call.arguments[1], &mut scratch)?;
+            call.with(|bridge| bridge.engine.publisher().broadcast(topic, &message, exclude));
+            Ok(null_mut())
+        })
+    }
+}
