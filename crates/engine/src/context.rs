@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::codec::Data;
 use crate::config::Config;
@@ -56,6 +56,10 @@ pub(crate) struct Context<Connection> {
     pub(crate) queue: Arc<EventQueue>,
     batch: RefCell<EventBatch>,
     first: Cell<Option<Instant>>,
+    /// Tells that events were published: their handlers may begin.
+    pub(crate) published: Notify,
+    /// A broadcast has filled outboxes since they were last written.
+    pub(crate) fanned_out: Cell<bool>,
     meter: Meter,
     /// A connection has stopped reading because the process held too much.
     pub(crate) starved: Cell<bool>,
@@ -80,6 +84,8 @@ impl<Connection> Context<Connection> {
             queue,
             batch: RefCell::default(),
             first: Cell::new(None),
+            published: Notify::new(),
+            fanned_out: Cell::new(false),
             meter: Meter { unsaid: Cell::new(0) },
             starved: Cell::new(false),
             scratch: RefCell::default(),
@@ -131,7 +137,7 @@ impl<Connection> Context<Connection> {
     fn gathered(&self, batch: &mut EventBatch) {
         if batch.events.len() >= GATHER_EVENTS {
             self.first.set(None);
-            self.queue.push(batch);
+            self.hand_over(batch);
         } else if self.first.get().is_none() {
             self.first.set(Some(Instant::now()));
         }
@@ -147,8 +153,13 @@ impl<Connection> Context<Connection> {
     /// Publishes what is gathered.
     pub(crate) fn publish(&self) {
         if self.first.take().is_some() {
-            self.queue.push(&mut self.batch.borrow_mut());
+            self.hand_over(&mut self.batch.borrow_mut());
         }
+    }
+
+    fn hand_over(&self, batch: &mut EventBatch) {
+        self.queue.push(batch);
+        self.published.notify_one();
     }
 
     /// Runs `job`, which works for the connection `handle` if for one. A panic in it goes no further:

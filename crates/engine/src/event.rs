@@ -322,6 +322,11 @@ impl EventQueue {
         self.push_one(Event::Log { level, handle, message });
     }
 
+    /// Whether the taker is, or will be, in a turn.
+    pub(crate) fn is_rung(&self) -> bool {
+        self.rung.load(Ordering::Acquire)
+    }
+
     /// Rings the doorbell for a taker that wants another turn, however often it was rung.
     pub fn ring_again(&self) {
         self.rung.store(true, Ordering::Release);

@@ -4,7 +4,7 @@
 //! Frames are encoded here, once, into the arena of the batch; what goes to the same place in a row
 //! becomes one command over one range of bytes, and so one write.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -60,34 +60,42 @@ impl Source for &[u8] {
 
 /// The uncommitted commands of one thread for every shard.
 pub(crate) struct Outgoing {
-    shards: Vec<ToShard>,
+    shards: Vec<Arc<ToShard>>,
     /// Counts what is committed and not yet carried out.
     shared: Arc<Shared>,
 }
 
-/// What has not been committed to one shard.
-struct ToShard {
+/// The way to one shard. The shard itself takes what a thread that blocks has not committed, so both
+/// lock it; neither holds it longer than a copy of one message takes.
+pub(crate) struct ToShard {
     queue: Arc<CommandQueue>,
+    uncommitted: Mutex<Uncommitted>,
+}
+
+/// What has not been committed to one shard.
+#[derive(Default)]
+struct Uncommitted {
     commands: Vec<Command>,
     arena: BytesMut,
     /// Bytes of frames that are not in the arena.
     large: usize,
     acks: Vec<Ack>,
+    /// Counts the commits.
+    commits: u64,
 }
 
 impl Outgoing {
     pub(crate) fn new(queues: Vec<Arc<CommandQueue>>, shared: Arc<Shared>) -> Self {
         let shards = queues
             .into_iter()
-            .map(|queue| ToShard {
-                queue,
-                commands: Vec::new(),
-                arena: BytesMut::new(),
-                large: 0,
-                acks: Vec::new(),
-            })
+            .map(|queue| Arc::new(ToShard { queue, uncommitted: Mutex::default() }))
             .collect();
         Self { shards, shared }
+    }
+
+    /// The way to one shard, for that shard.
+    pub(crate) fn to_shard(&self, shard: usize) -> Option<Arc<ToShard>> {
+        self.shards.get(shard).cloned()
     }
 
     /// How many shards there are.
@@ -102,9 +110,9 @@ impl Outgoing {
         compresses: bool,
         message: &impl Source,
     ) -> usize {
-        let shard = handle.shard();
         let alone = self.goes_alone(message, compresses);
-        let outgoing = &mut self.shards[shard];
+        let way = &self.shards[handle.shard()];
+        let outgoing = &mut *way.lock();
         let bytes;
         if alone {
             let frame = frame_alone(message);
@@ -127,7 +135,7 @@ impl Outgoing {
                 }
             }
         }
-        self.commit_if_full(shard);
+        way.commit_if_full(outgoing, &self.shared);
         bytes
     }
 
@@ -144,13 +152,14 @@ impl Outgoing {
                 }
                 let frame: Bytes = framed.get_or_insert_with(|| frame_alone(message)).clone();
                 origin.depart(topic, shard, frame.len());
-                let outgoing = &mut self.shards[shard];
+                let way = &self.shards[shard];
+                let outgoing = &mut *way.lock();
                 outgoing.large += frame.len();
                 let deflated = compressed
                     .then(|| Arc::clone(shared_deflated.get_or_insert_with(Arc::default)));
                 let topic = topic.id;
                 outgoing.commands.push(Command::BroadcastAlone { topic, origin, frame, deflated });
-                self.commit_if_full(shard);
+                way.commit_if_full(outgoing, &self.shared);
             }
             return;
         }
@@ -158,7 +167,8 @@ impl Outgoing {
             if topic.count_in(shard) == 0 {
                 continue;
             }
-            let outgoing = &mut self.shards[shard];
+            let way = &self.shards[shard];
+            let outgoing = &mut *way.lock();
             let (from, to) = outgoing.frame(message);
             origin.depart(topic, shard, (to - from) as usize);
             match outgoing.commands.last_mut() {
@@ -176,7 +186,7 @@ impl Outgoing {
                     frames: 1,
                 }),
             }
-            self.commit_if_full(shard);
+            way.commit_if_full(outgoing, &self.shared);
         }
     }
 
@@ -194,19 +204,22 @@ impl Outgoing {
     pub(crate) fn broadcast_to_all(&mut self, message: &impl Source, exclude: Option<u128>) {
         let frame = frame_alone(message);
         for shard in 0..self.shards.len() {
-            self.shards[shard].large += frame.len();
+            self.shards[shard].lock().large += frame.len();
             self.command(shard, Command::ToAll { exclude, frame: frame.clone() });
         }
     }
 
     pub(crate) fn command(&mut self, shard: usize, command: Command) {
-        self.shards[shard].commands.push(command);
-        self.commit_if_full(shard);
+        let way = &self.shards[shard];
+        let outgoing = &mut *way.lock();
+        outgoing.commands.push(command);
+        way.commit_if_full(outgoing, &self.shared);
     }
 
     /// A message of `bytes` was handed to its handler: its shard may read more.
     pub(crate) fn acknowledge(&mut self, handle: Handle, bytes: usize) {
-        if let Some(outgoing) = self.shards.get_mut(handle.shard()) {
+        if let Some(way) = self.shards.get(handle.shard()) {
+            let mut outgoing = way.lock();
             match outgoing.acks.last_mut() {
                 Some(last) if last.handle == handle => {
                     last.messages += 1;
@@ -219,22 +232,53 @@ impl Outgoing {
 
     /// Hands everything to the shards and wakes those that sleep.
     pub(crate) fn commit(&mut self) {
-        for outgoing in &mut self.shards {
-            outgoing.commit(&self.shared);
-        }
-    }
-
-    fn commit_if_full(&mut self, shard: usize) {
-        let outgoing = &mut self.shards[shard];
-        if outgoing.arena.len() + outgoing.large >= COMMIT_BYTES
-            || outgoing.commands.len() >= COMMIT_COMMANDS
-        {
-            outgoing.commit(&self.shared);
+        for way in &self.shards {
+            way.commit(&mut way.lock(), &self.shared);
         }
     }
 }
 
 impl ToShard {
+    fn lock(&self) -> MutexGuard<'_, Uncommitted> {
+        // Commands stay whole whatever panics: each is pushed by one statement.
+        self.uncommitted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn commit_if_full(&self, outgoing: &mut Uncommitted, shared: &Shared) {
+        if outgoing.arena.len() + outgoing.large >= COMMIT_BYTES
+            || outgoing.commands.len() >= COMMIT_COMMANDS
+        {
+            self.commit(outgoing, shared);
+        }
+    }
+
+    fn commit(&self, outgoing: &mut Uncommitted, shared: &Shared) {
+        if let Some(batch) = outgoing.take(shared) {
+            self.queue.push(batch);
+        }
+    }
+
+    /// How many commits there were.
+    pub(crate) fn commits(&self) -> u64 {
+        self.lock().commits
+    }
+
+    /// For the shard: everything that waits for it, what is uncommitted last, if there was no commit
+    /// since the count of them was `commits`.
+    pub(crate) fn take_overdue(&self, commits: u64, shared: &Shared, into: &mut Vec<CommandBatch>) {
+        let mut outgoing = self.lock();
+        if outgoing.commits == commits
+            && !outgoing.commands.is_empty()
+            && let Some(batch) = outgoing.take(shared)
+        {
+            // Under the lock, so that nothing is committed between the two.
+            self.queue.take(into);
+            into.push(batch);
+        }
+    }
+}
+
+impl Uncommitted {
     /// Frames into the arena; returns the range.
     fn frame(&mut self, message: &impl Source) -> (u32, u32) {
         let from = self.arena.len();
@@ -245,18 +289,19 @@ impl ToShard {
         (from as u32, self.arena.len() as u32)
     }
 
-    fn commit(&mut self, shared: &Shared) {
+    fn take(&mut self, shared: &Shared) -> Option<CommandBatch> {
         if self.commands.is_empty() && self.acks.is_empty() {
-            return;
+            return None;
         }
+        self.commits += 1;
         let bytes = self.arena.len() + std::mem::take(&mut self.large);
         shared.add_buffered(bytes as isize);
-        self.queue.push(CommandBatch {
+        Some(CommandBatch {
             bytes,
             commands: std::mem::take(&mut self.commands),
             arena: self.arena.split().freeze(),
             acks: std::mem::take(&mut self.acks),
-        });
+        })
     }
 }
 

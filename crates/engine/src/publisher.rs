@@ -11,7 +11,7 @@ use crate::backplane::Publishes;
 use crate::command::{Answer, Command, CommandQueue, Origin};
 use crate::event::{Head, Opened};
 use crate::outbox::Gauge;
-use crate::outgoing::{COMMIT_BYTES, Outgoing, Source};
+use crate::outgoing::{COMMIT_BYTES, Outgoing, Source, ToShard};
 use crate::shared::Shared;
 use crate::slots::Handle;
 use crate::topics::{Topic, Topics};
@@ -62,6 +62,11 @@ impl Publisher {
         let members = queues.iter().map(|_| Vec::new()).collect();
         let outgoing = Outgoing::new(queues, shared);
         Self { outgoing, topics, held: HashMap::new(), members, last_topic: 0, publishes }
+    }
+
+    /// The way to one shard, for that shard.
+    pub(crate) fn to_shard(&self, shard: usize) -> Option<Arc<ToShard>> {
+        self.outgoing.to_shard(shard)
     }
 
     /// Learns of a connection; its `open` is about to be dispatched.

@@ -80,6 +80,10 @@ impl Engine {
         );
         let bus = config.backplane.clone().or_else(|| app.relay.clone().map(Bus::Relay));
         let backplane = bus.map(Backplane::new);
+        let shared = Arc::new(Shared::new(config, shards));
+        let publishes = backplane.as_ref().map(Backplane::publishes);
+        let publisher =
+            Publisher::new(commands.clone(), topics.clone(), Arc::clone(&shared), publishes);
         let common = Arc::new(Common {
             events: Arc::new(EventQueue::new(doorbell)),
             routes: Arc::default(),
@@ -88,14 +92,12 @@ impl Engine {
                 version: app.version.clone(),
                 started: Instant::now(),
             },
-            static_roots: static_roots(&app, &config),
+            static_roots: static_roots(&app, &shared.config),
             undrained: AtomicUsize::new(shards),
-            commands: commands.clone(),
-            shared: Arc::new(Shared::new(config, shards)),
+            ways: (0..shards).filter_map(|shard| publisher.to_shard(shard)).collect(),
+            commands,
+            shared,
         });
-        let publishes = backplane.as_ref().map(Backplane::publishes);
-        let shared = Arc::clone(&common.shared);
-        let publisher = Publisher::new(commands, topics.clone(), shared, publishes);
         Self { common, publisher, topics, templates, backplane, threads: Vec::new() }
     }
 

@@ -22,6 +22,7 @@ use crate::event::{Event, EventQueue, LogLevel};
 use crate::http::{Http, Served};
 use crate::hub::Hub;
 use crate::outbox::{Chunk, PINS_AT_MOST};
+use crate::outgoing::ToShard;
 use crate::routes::Routes;
 use crate::shared::{Load, Shared};
 use crate::static_files::StaticFiles;
@@ -36,6 +37,13 @@ const SHED_AT_LEAST: usize = 16 * 1024;
 const SWEEPS_A_TIMER: u32 = 4;
 const SWEEP_AT_MOST: Duration = Duration::from_secs(1);
 const SWEEP_AT_LEAST: Duration = Duration::from_millis(5);
+/// How often a shard looks for commands that the handlers' thread has not committed, after it has
+/// published events: a handler that blocks must not keep back what was sent before. A batch of
+/// handlers that is not blocked commits about as often.
+const COMMIT_PATIENCE: Duration = Duration::from_millis(1);
+/// While broadcasts come, tasks that have their turn before the members are written to: what several
+/// of them say then is one write a member.
+const FAN_OUT_TURNS: u32 = 64;
 /// Threads that read files for a shard at a time; more requests for files wait for one. Without a bound
 /// of ours peers could have 512 of them.
 const FILE_THREADS: usize = 16;
@@ -53,6 +61,8 @@ pub(crate) struct Common {
     pub(crate) static_roots: Vec<std::path::PathBuf>,
     /// The commands of each shard.
     pub(crate) commands: Vec<Arc<CommandQueue>>,
+    /// What the handlers' thread has not committed to each shard.
+    pub(crate) ways: Vec<Arc<ToShard>>,
     /// Shards that have not finished draining.
     pub(crate) undrained: AtomicUsize,
 }
@@ -68,6 +78,8 @@ struct Shard {
     drained: Cell<bool>,
     terminated: Cell<bool>,
     taken: RefCell<Vec<CommandBatch>>,
+    /// Turns of tasks since the last write to members of a broadcast.
+    turns: Cell<u32>,
 }
 
 thread_local! {
@@ -118,6 +130,7 @@ pub(crate) fn run(
             tokio::task::spawn_local(accept(Rc::clone(&main), listener));
         }
         tokio::task::spawn_local(sweep(Rc::clone(&main)));
+        tokio::task::spawn_local(take_overdue(Rc::clone(&main)));
         std::future::poll_fn(|task| {
             if main.waker.get().is_none() {
                 let _ = main.waker.set(task.waker().clone());
@@ -157,6 +170,7 @@ impl Shard {
             drained: Cell::new(false),
             terminated: Cell::new(false),
             taken: RefCell::default(),
+            turns: Cell::new(0),
         })
     }
 
@@ -166,6 +180,7 @@ impl Shard {
 
     /// Before the thread sleeps: everything gathered is published, and no command waits.
     fn park(&self) {
+        self.turns.set(0);
         self.flush_slice();
         self.context.publish();
         self.context.say_meter();
@@ -177,6 +192,13 @@ impl Shard {
 
     /// At the end of a task's turn on a busy thread.
     fn turn(&self) {
+        if self.context.fanned_out.get() && self.deadline.get().is_none() {
+            self.turns.set(self.turns.get() + 1);
+            if self.turns.get() < FAN_OUT_TURNS {
+                return self.context.publish_if_due();
+            }
+        }
+        self.turns.set(0);
         let unwritten = !self.context.dirty.borrow().is_empty();
         if unwritten || self.commands().is_pending() || self.deadline.get().is_some() {
             self.work();
@@ -197,6 +219,17 @@ impl Shard {
         self.flush_slice();
         self.relieve();
         self.check_drained();
+    }
+
+    /// Carries out what the handlers' thread has not committed since `commits`.
+    fn take_overdue(&self, way: &ToShard, commits: u64) {
+        let mut taken = self.taken.borrow_mut();
+        way.take_overdue(commits, &self.context.shared, &mut taken);
+        for batch in taken.drain(..) {
+            self.carry_out(batch);
+        }
+        drop(taken);
+        self.flush_slice();
     }
 
     fn carry_out(&self, batch: CommandBatch) {
@@ -239,6 +272,7 @@ impl Shard {
                 };
                 let chunk = Chunk { pins: bytes.len(), bytes, frames };
                 self.hub.borrow().broadcast(topic, &chunk, None, origin);
+                self.context.fanned_out.set(true);
             }
             Command::BroadcastAlone { topic, origin, frame, deflated } => {
                 let chunk = Chunk::control(frame);
@@ -304,7 +338,10 @@ impl Shard {
     fn flush_slice(&self) {
         for _ in 0..FLUSH_SLICE {
             let next = self.context.dirty.borrow_mut().pop_front();
-            let Some(connection) = next else { return };
+            let Some(connection) = next else {
+                self.context.fanned_out.set(false);
+                return;
+            };
             if self.context.contain(Some(connection.handle), || connection.flush()).is_none() {
                 connection.terminate();
             }
@@ -388,6 +425,19 @@ impl Shard {
         self.context.publish();
         if self.common.undrained.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.common.events.push_one(Event::Stopped);
+        }
+    }
+}
+
+/// While handlers run, looks whether their thread commits.
+async fn take_overdue(shard: Rc<Shard>) {
+    let Some(way) = shard.common.ways.get(shard.context.shard).map(Arc::clone) else { return };
+    loop {
+        shard.context.published.notified().await;
+        while shard.common.events.is_rung() {
+            let commits = way.commits();
+            tokio::time::sleep(COMMIT_PATIENCE).await;
+            shard.take_overdue(&way, commits);
         }
     }
 }

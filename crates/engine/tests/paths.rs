@@ -414,3 +414,31 @@ async fn what_one_batch_sends_to_different_places_is_not_mixed_up() {
         assert_eq!(received(&server, handle, &mut client).await, expected);
     }
 }
+
+#[tokio::test]
+async fn what_was_sent_before_a_handler_blocks_arrives_while_it_blocks() {
+    let (release, released) = std::sync::mpsc::channel();
+    let server = App::new()
+        .websocket("/room", move |peer, on| {
+            if let On::Text(_) = on {
+                peer.send("sent");
+                peer.broadcast("broadcast");
+                // An error says that the test let go.
+                let _ = released.recv();
+                peer.send("after");
+            }
+        })
+        .start();
+    // Dropped before the server, which waits for its handler.
+    let release = release;
+    let mut client = server.connect("/room").await;
+    let mut other = server.connect("/room").await;
+    server.opened("/room", 2).await;
+    client.send("go").await;
+    assert_eq!(client.text().await, "sent");
+    assert_eq!(client.text().await, "broadcast");
+    assert_eq!(other.text().await, "broadcast");
+    release.send(()).expect("the handler waits");
+    assert_eq!(client.text().await, "after");
+    client.close().await;
+}
