@@ -101,7 +101,8 @@ impl Opener {
                 if let Some((code, reason)) = opener.context.farewell.get() {
                     connection.close(*code, reason);
                 }
-                connection.run().await;
+                // A task of its own, so that this one ends: it is larger, and holds hyper's buffer.
+                tokio::task::spawn_local(connection.run());
             }
         });
         Ok(accepted)
