@@ -307,7 +307,8 @@ impl Connection {
             return self.terminate();
         }
         let overdue = {
-            let inner = self.inner.borrow();
+            let inner = &mut *self.inner.borrow_mut();
+            inner.outbox.rest();
             inner.signs.overdue(inner.phase, !inner.paused, self.context.config(), now)
         };
         if matches!(overdue, Overdue::Ping | Overdue::Dead) && self.takes_more(now) {

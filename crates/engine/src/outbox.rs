@@ -132,6 +132,13 @@ impl Outbox {
         Ok(Flushed::All)
     }
 
+    /// Gives back the room of an empty outbox.
+    pub(crate) fn rest(&mut self) {
+        if self.chunks.is_empty() && self.chunks.capacity() > 0 {
+            self.chunks = VecDeque::new();
+        }
+    }
+
     fn slices(&self, mut take: impl FnMut(&[u8])) {
         for (index, chunk) in self.chunks.iter().enumerate() {
             let from = if index == 0 { self.head_written } else { 0 };
