@@ -40,11 +40,10 @@ function file({ name }) {
  * Draws one plot for each row.
  *
  * @param {import('./summary.js').Result[]} results
- * @param {string} folder Emptied first
+ * @param {string} folder Made if it is missing
  */
 async function draw(results, folder) {
   const [vega, vegaLite] = await Promise.all([import('vega'), import('vega-lite')]);
-  fs.rmSync(folder, { recursive: true, force: true });
   fs.mkdirSync(folder, { recursive: true });
   for (const row of new Set(results.map((result) => result.row))) {
     const { spec } = vegaLite.compile(chart(row, results.filter((result) => result.row === row && result.summary !== null)));
