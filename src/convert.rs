@@ -76,24 +76,59 @@ pub(crate) fn body(env: &Env, value: &Unknown<'_>) -> napi::Result<Bytes> {
     Ok(out.freeze())
 }
 
-/// Strings of up to this many UTF-16 units are copied out of JavaScript in one pass; longer ones are
-/// measured first.
+/// Strings of up to this many UTF-16 units are copied out of JavaScript in one pass, whatever they hold.
 const SHORT: usize = 1_024;
 /// A UTF-16 unit is at most three bytes of UTF-8, and Node-API ends what it writes with a zero.
 const SHORT_BYTES: usize = SHORT * 3 + 1;
+/// Strings of up to this many UTF-16 units are tried as ASCII, which is one pass too; others are measured
+/// first, at a pass more and a copy less.
+const TRIED: usize = 64 * 1024;
+/// Bytes of the longest character of UTF-8 (RFC 3629 section 3).
+const LONGEST: usize = 4;
 
-/// Where a short string is copied to.
-pub(crate) struct Scratch([MaybeUninit<u8>; SHORT_BYTES]);
+/// Where a string of JavaScript is copied to.
+pub(crate) struct Scratch {
+    short: [MaybeUninit<u8>; SHORT_BYTES],
+    long: Vec<u8>,
+}
 
 impl Scratch {
     pub(crate) fn new() -> Self {
-        Self([MaybeUninit::uninit(); SHORT_BYTES])
+        Self { short: [MaybeUninit::uninit(); SHORT_BYTES], long: Vec::new() }
+    }
+
+    /// Copies a string of `length` UTF-16 units if all of them are ASCII.
+    ///
+    /// # Safety
+    /// As for [`JsMessage::from_raw`].
+    unsafe fn ascii(
+        &mut self,
+        env: sys::napi_env,
+        value: sys::napi_value,
+        length: usize,
+    ) -> napi::Result<Option<&[u8]>> {
+        // A character that does not fit any more leaves less than its own size free. So whatever was
+        // cut off, more than `length` bytes are there; and whatever has a character of more than one
+        // byte has more of them too.
+        let room = length + LONGEST + 1;
+        self.long.reserve_exact(room);
+        let mut written = 0;
+        // SAFETY: the vector has that much room, and holds nothing.
+        unsafe {
+            let buffer = self.long.as_mut_ptr().cast();
+            checked(sys::napi_get_value_string_utf8(env, value, buffer, room, &mut written))?;
+            if written != length {
+                return Ok(None);
+            }
+            self.long.set_len(written);
+        }
+        Ok(Some(&self.long))
     }
 }
 
 /// A string or bytes of JavaScript, valid for one native call.
 pub(crate) enum JsMessage<'a> {
-    Short(&'a [u8]),
+    Copied(&'a [u8]),
     Text { env: sys::napi_env, value: sys::napi_value, length: usize },
     Binary(&'a [u8]),
 }
@@ -122,7 +157,7 @@ impl<'a> JsMessage<'a> {
             sys::napi_get_value_string_utf16(env, value, std::ptr::null_mut(), 0, &mut length)
         };
         if status == sys::Status::napi_ok && length <= SHORT {
-            let buffer = scratch.0.as_mut_ptr();
+            let buffer = scratch.short.as_mut_ptr();
             // SAFETY: the buffer has room for every string of that length.
             return unsafe {
                 checked(sys::napi_get_value_string_utf8(
@@ -132,10 +167,16 @@ impl<'a> JsMessage<'a> {
                     SHORT_BYTES,
                     &mut length,
                 ))?;
-                Ok(Self::Short(std::slice::from_raw_parts(buffer.cast(), length)))
+                Ok(Self::Copied(std::slice::from_raw_parts(buffer.cast(), length)))
             };
         }
         if status == sys::Status::napi_ok {
+            if length <= TRIED {
+                // SAFETY: what this function asks for.
+                if let Some(ascii) = unsafe { scratch.ascii(env, value, length) }? {
+                    return Ok(Self::Copied(ascii));
+                }
+            }
             // SAFETY: as above; this length is in UTF-8.
             checked(unsafe {
                 sys::napi_get_value_string_utf8(env, value, std::ptr::null_mut(), 0, &mut length)
@@ -157,13 +198,13 @@ impl Source for JsMessage<'_> {
     fn length(&self) -> usize {
         match self {
             JsMessage::Text { length, .. } => *length,
-            JsMessage::Short(bytes) | JsMessage::Binary(bytes) => bytes.len(),
+            JsMessage::Copied(bytes) | JsMessage::Binary(bytes) => bytes.len(),
         }
     }
 
     fn kind(&self) -> Kind {
         match self {
-            JsMessage::Short(_) | JsMessage::Text { .. } => Kind::Text,
+            JsMessage::Copied(_) | JsMessage::Text { .. } => Kind::Text,
             JsMessage::Binary(_) => Kind::Binary,
         }
     }
@@ -192,7 +233,7 @@ impl Source for JsMessage<'_> {
                     unsafe { out.set_len(start + written) };
                 }
             }
-            JsMessage::Short(bytes) | JsMessage::Binary(bytes) => out.extend_from_slice(bytes),
+            JsMessage::Copied(bytes) | JsMessage::Binary(bytes) => out.extend_from_slice(bytes),
         }
     }
 }

@@ -23,6 +23,11 @@ use crate::objects::{
     Address, AppFolders, BoundListener, NativeBackplane, NativeConfig, Statistics, WebSocketOptions,
 };
 
+/// Many small blocks are made on one thread and freed on another, which the system's allocator is slow
+/// at and keeps room for. Only of this addon: Node keeps its own.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Doorbell calls that may wait for the JS thread. The engine rings once per turn; the rest is
 /// slack for `ring()` and for a bell that was rung while it was being answered.
 const DOORBELL_QUEUE: usize = 8;
