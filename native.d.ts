@@ -36,7 +36,7 @@ export declare class Engine {
    * batch: it acknowledges what was drained and hands all commands to the shards; `send` sends to
    * one connection; `broadcast` to everyone on a topic but `exclude`, 0 for none.
    */
-  get calls(): { drain(words: Float64Array, values: unknown[]): number; commit(): void; send(handle: number, data: string | Uint8Array): void; broadcast(topic: number, data: string | Uint8Array, exclude: number): void }
+  get calls(): { drain(words: Float64Array, values: unknown[]): number; commit(): void; send(handle: number, data: string | Uint8Array): void; broadcast(topic: number, data: string | Uint8Array, exclude: number): void; respond(handle: number, status: number, headers: string, body: string | Uint8Array | null): void }
   /**
    * Event `index` of the last drain waits in JavaScript: its connection's shard goes on
    * counting it.
@@ -52,8 +52,8 @@ export declare class Engine {
   leave(handle: number): void
   /** The `close` handler has settled: the connection is forgotten. */
   release(handle: number): void
-  /** The headers of the upgrade request, names and values in turn. */
-  head(handle: number): Array<string>
+  /** The headers of the upgrade request, a line `name:value` each. */
+  head(handle: number): string
   /**
    * Sends to everyone on a concrete path, and if `publish` on the other nodes, but for those in
    * `delivered`; throws a TypeError if it is none.
@@ -81,10 +81,8 @@ export declare class Engine {
   buffered(handle: number): number
   /** Connections on a topic, in this process. */
   count(topic: number): number
-  /** Answers an HTTP request. `headers` are names and values in turn. */
-  respond(handle: number, status: number, headers: string[], body: string | Uint8Array | null): void
-  /** Answers with a file below the app's folder, or 404. */
-  respondFile(handle: number, status: number, headers: Array<string>, path: string): void
+  /** Answers with a file below the app's folder, or 404. `headers` are lines `name:value`. */
+  respondFile(handle: number, status: number, headers: string, path: string): void
   /** Renders a template with data given as JSON. The error names file and line. */
   render(name: string, json: string): string
   /** Begins the shutdown; a STOPPED event ends it. */

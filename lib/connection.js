@@ -63,7 +63,7 @@ class WebSocketConnection {
   get headers() {
     if (this.#headers === undefined) {
       const link = this.#link;
-      this.#headers = fromHeaders(link.state === GONE ? [] : link.host.engine.head(link.handle));
+      this.#headers = fromHeaders(link.state === GONE ? '' : link.host.engine.head(link.handle));
     }
     return this.#headers;
   }

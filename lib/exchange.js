@@ -4,7 +4,7 @@ const { STATUS_CODES } = require('node:http');
 const { describe } = require('./check.js');
 
 /** An error may quote the client; a browser must read that as nothing but what the content type says. */
-const NOSNIFF = ['x-content-type-options', 'nosniff'];
+const NOSNIFF = 'x-content-type-options:nosniff\n';
 
 const STATUS_WITHOUT_BODY = new Set([204, 205, 304]);
 
@@ -18,7 +18,7 @@ const STATUS_WITHOUT_BODY = new Set([204, 205, 304]);
  */
 class Exchange {
   /**
-   * @param {object} host The server's parts: `engine`, `commits`, `log`
+   * @param {object} host The server's parts: `engine`, `calls`, `commits`, `log`
    * @param {number} handle
    * @param {string} method
    * @param {string} route The pattern
@@ -43,19 +43,19 @@ class Exchange {
 
   /**
    * @param {number} status
-   * @param {string[]} headers Flat
+   * @param {string} headers Lines of `name:value`
    * @param {string|Uint8Array|null} body
    */
   send(status, headers, body) {
     if (!this.#first()) return;
     if (STATUS_WITHOUT_BODY.has(status)) body = null;
-    this.host.engine.respond(this.handle, status, headers, body);
+    this.host.calls.respond(this.handle, status, headers, body);
     this.host.commits.touch();
   }
 
   /**
    * @param {number} status
-   * @param {string[]} headers Flat
+   * @param {string} headers Lines of `name:value`
    * @param {string} path
    */
   sendFile(status, headers, path) {
@@ -67,12 +67,12 @@ class Exchange {
   /** An answer of the server itself, in the shape of all its errors, the engine's too. */
   sendError(status, message) {
     const body = { error: STATUS_CODES[status], statusCode: status, message };
-    this.send(status, ['content-type', 'application/json', ...NOSNIFF], JSON.stringify(body));
+    this.send(status, `content-type:application/json\n${NOSNIFF}`, JSON.stringify(body));
   }
 
   /** An answer 500 that shows what was thrown. */
   sendThrown(error) {
-    this.send(500, ['content-type', 'text/plain; charset=utf-8', ...NOSNIFF], shownText(error));
+    this.send(500, `content-type:text/plain; charset=utf-8\n${NOSNIFF}`, shownText(error));
   }
 
   #first() {

@@ -3,7 +3,7 @@
 const cookie = require('cookie');
 
 /**
- * Objects of named texts, built from the flat lists the addon hands over.
+ * Objects of named texts, built from the flat lists and lines the addon hands over.
  *
  * None has a prototype: names come from the peer, and `__proto__` or `constructor` must be keys like any other.
  */
@@ -30,15 +30,20 @@ function fromQuery(raw) {
 }
 
 /**
- * @param {string[]} flat `[name, value, …]`, names in lower case
+ * @param {string} text Lines of `name:value`, names in lower case
+ * @param {number} [start=0] Where the first line begins
  * @returns {Record<string, string>} Repeated fields joined with `", "`, cookies with `"; "` (RFC 9110 5.3, RFC 6265 5.4)
  */
-function fromHeaders(flat) {
+function fromHeaders(text, start = 0) {
   const object = Object.create(null);
-  for (let i = 0; i < flat.length; i += 2) {
-    const name = flat[i];
+  while (start < text.length) {
+    const colon = text.indexOf(':', start);
+    const end = text.indexOf('\n', colon);
+    const name = text.slice(start, colon);
+    const value = text.slice(colon + 1, end);
     const earlier = object[name];
-    object[name] = earlier === undefined ? flat[i + 1] : `${earlier}${name === 'cookie' ? '; ' : ', '}${flat[i + 1]}`;
+    object[name] = earlier === undefined ? value : `${earlier}${name === 'cookie' ? '; ' : ', '}${value}`;
+    start = end + 1;
   }
   return object;
 }

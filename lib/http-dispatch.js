@@ -22,7 +22,7 @@ class HttpDispatch {
   #development;
 
   /**
-   * @param {object} host The server's parts: `engine`, `commits`, `log`
+   * @param {object} host The server's parts: `engine`, `calls`, `commits`, `log`
    * @param {{watch: import('./watch.js').Watch, showErrors: boolean, development: boolean}} options
    */
   constructor(host, { watch, showErrors, development }) {
@@ -35,13 +35,13 @@ class HttpDispatch {
   /**
    * @param {number} handle
    * @param {import('./router.js').Route} route
-   * @param {unknown[]} parts Of the event: method, target, path, ip, params, headers, body
+   * @param {[string, unknown[], Buffer|null]} parts Of the event: its lines, params, body
    */
   request(handle, route, parts) {
-    const exchange = new Exchange(this.#host, handle, parts[0], route.path);
-    const req = new Tina4Request(parts);
+    const [text, flatParams, bytes] = parts;
+    const req = new Tina4Request(text, flatParams);
+    const exchange = new Exchange(this.#host, handle, req.method, route.path);
     try {
-      const bytes = parts[6];
       req.body = parseBody(bytes, bytes === null ? undefined : req.headers['content-type']);
     } catch (error) {
       exchange.sendError(error.status ?? 400, error.message);

@@ -12,30 +12,36 @@ class Tina4Request {
   #headers;
   #cookies;
   #flatParams;
-  #flatHeaders;
+  #text;
+  #head;
 
   /**
-   * @param {[string, string, string, string, unknown[], string[], Buffer|null]} parts Of the event: method, target, path, ip,
-   *   params, headers, body
+   * @param {string} text Of the event: a line each for method, target, path and address, then the header lines
+   * @param {unknown[]} flatParams
    * @private
    */
-  constructor(parts) {
+  constructor(text, flatParams) {
+    const method = text.indexOf('\n');
+    const target = text.indexOf('\n', method + 1);
+    const path = text.indexOf('\n', target + 1);
+    const ip = text.indexOf('\n', path + 1);
     /** @type {string} Upper case, as the client sent it: `"HEAD"` also where a GET route answers */
-    this.method = parts[0];
+    this.method = text.slice(0, method);
     /** @type {string} Path and query as sent, for example `"/users/7?full=1"` */
-    this.url = parts[1];
+    this.url = text.slice(method + 1, target);
     /** @type {string} The concrete path without the query, in canonical form */
-    this.path = parts[2];
+    this.path = text.slice(target + 1, path);
     /** @type {string} The client's address; `X-Forwarded-For` counts only from trusted proxies */
-    this.ip = parts[3];
+    this.ip = text.slice(path + 1, ip);
     /**
      * The body by its content type: JSON value, form object, `{}` for none, else string or Buffer.
      *
      * @type {any}
      */
     this.body = undefined;
-    this.#flatParams = parts[4];
-    this.#flatHeaders = parts[5];
+    this.#flatParams = flatParams;
+    this.#text = text;
+    this.#head = ip + 1;
   }
 
   /** @type {Record<string, string|number>} Path parameters, decoded; numbers for `int` and `float`. No prototype */
@@ -54,7 +60,7 @@ class Tina4Request {
 
   /** @type {Record<string, string>} Header fields, names in lower case, repeated ones joined. No prototype */
   get headers() {
-    return (this.#headers ??= fromHeaders(this.#flatHeaders));
+    return (this.#headers ??= fromHeaders(this.#text, this.#head));
   }
 
   /** @type {Record<string, string>} The cookies the client sent. No prototype */

@@ -232,7 +232,7 @@ class Tina4Response extends Callable {
     if (download !== undefined && download !== false) {
       this.header('content-disposition', attachment(download === true || download === '' ? path.split(/[\\/]/).pop() : download));
     }
-    this.#exchange.sendFile(this.#status || 200, this.#flatHeaders(), path);
+    this.#exchange.sendFile(this.#status || 200, this.#headerLines(null), path);
     return this;
   }
 
@@ -244,7 +244,7 @@ class Tina4Response extends Callable {
    * @private
    */
   static finish(response) {
-    response.#exchange.send(response.#status || 204, response.#flatHeaders(), null);
+    response.#exchange.send(response.#status || 204, response.#headerLines(null), null);
   }
 
   #template(caller, file, data, status) {
@@ -273,22 +273,24 @@ class Tina4Response extends Callable {
     const code = status === undefined || status === null ? this.#status || 200 : checkStatus(caller, status);
     if (contentType !== undefined && contentType !== null) {
       this.header('content-type', contentType);
-    } else if (type !== null && !this.#headers?.has('content-type')) {
-      this.#headers ??= new Map();
-      this.#headers.set('content-type', [type]);
+      type = null;
+    } else if (this.#headers !== null && this.#headers.has('content-type')) {
+      type = null;
     }
-    this.#exchange.send(code, this.#flatHeaders(), body);
+    this.#exchange.send(code, this.#headerLines(type), body);
     return this;
   }
 
-  #flatHeaders() {
-    const flat = [];
+  /** @param {string|null} type The content type, if no header says it */
+  #headerLines(type) {
+    let lines = type === null ? '' : `content-type:${type}\n`;
     if (this.#headers !== null) {
+      // Neither a name nor a value has a line end.
       for (const [name, values] of this.#headers) {
-        for (const value of values) flat.push(name, value);
+        for (const value of values) lines += `${name}:${value}\n`;
       }
     }
-    return flat;
+    return lines;
   }
 }
 

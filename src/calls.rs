@@ -7,11 +7,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::null_mut;
 use std::rc::Rc;
 
+use engine::{Answer, AnswerBody};
 use napi::bindgen_prelude::{Env, JsValue, Object};
 use napi::{Error, sys};
 
 use crate::bridge::Bridge;
-use crate::convert::{JsMessage, Scratch, checked};
+use crate::convert::{JsMessage, Scratch, body, checked, copied, pairs};
 use crate::handle_of;
 
 /// An engine, `None` once terminated.
@@ -21,8 +22,13 @@ type Callback = unsafe extern "C" fn(sys::napi_env, sys::napi_callback_info) -> 
 /// An object with the functions, which share the engine.
 pub(crate) fn object<'env>(env: &'env Env, shared: &Rc<Shared>) -> napi::Result<Object<'env>> {
     let calls = Object::new(env)?;
-    let functions: [(&str, Callback); 4] =
-        [("drain", drain), ("commit", commit), ("send", send), ("broadcast", broadcast)];
+    let functions: [(&str, Callback); 5] = [
+        ("drain", drain),
+        ("commit", commit),
+        ("send", send),
+        ("broadcast", broadcast),
+        ("respond", respond),
+    ];
     for (name, callback) in functions {
         let data = Rc::into_raw(Rc::clone(shared)).cast_mut().cast::<c_void>();
         let (env, mut function) = (env.raw(), null_mut());
@@ -177,6 +183,24 @@ unsafe extern "C" fn broadcast(
             let mut scratch = Scratch::new();
             let message = JsMessage::from_raw(env, call.arguments[1], &mut scratch)?;
             call.with(|bridge| bridge.engine.publisher().broadcast(topic, &message, exclude));
+            Ok(null_mut())
+        })
+    }
+}
+
+/// `respond(handle: number, status: number, headers: string, body: string | Uint8Array | null): void`
+///
+/// Answers an HTTP request; `headers` are lines `name:value`.
+unsafe extern "C" fn respond(env: sys::napi_env, info: sys::napi_callback_info) -> sys::napi_value {
+    // SAFETY: as for `send`.
+    unsafe {
+        answer::<4>(env, info, |call| {
+            let (handle, status) = (handle_of(call.number(0)?), call.number(1)? as u16);
+            let lines = copied(env, call.arguments[2])?;
+            let headers = pairs(&String::from_utf8_lossy(&lines));
+            let body = AnswerBody::Bytes(body(env, call.arguments[3])?);
+            let answer = Answer { status, headers, body };
+            call.with(|bridge| bridge.engine.publisher().respond(handle, answer));
             Ok(null_mut())
         })
     }

@@ -5,11 +5,10 @@ use std::mem::MaybeUninit;
 use std::net::TcpListener;
 
 use bytes::{Bytes, BytesMut};
-use engine::event::Head;
 use engine::message::Kind;
 use engine::outgoing::Source;
 use napi::bindgen_prelude::{Env, JsValue, Unknown};
-use napi::{Error, Status, ValueType, sys};
+use napi::{Error, Status, sys};
 
 pub(crate) fn checked(status: sys::napi_status) -> napi::Result<()> {
     match Status::from(status) {
@@ -51,29 +50,38 @@ pub(crate) fn from_fd(fd: i32) -> TcpListener {
     unsafe { std::os::fd::FromRawFd::from_raw_fd(fd) }
 }
 
-pub(crate) fn pairs(flat: Vec<String>) -> Vec<(String, String)> {
-    let mut pairs = Vec::with_capacity(flat.len() / 2);
-    let mut flat = flat.into_iter();
-    while let (Some(name), Some(value)) = (flat.next(), flat.next()) {
-        pairs.push((name, value));
-    }
-    pairs
-}
-
-pub(crate) fn flat_head(head: &Head) -> Vec<String> {
-    head.iter().flat_map(|(name, value)| [name.to_owned(), value.into_owned()]).collect()
+/// Names and values of header lines.
+pub(crate) fn pairs(lines: &str) -> Vec<(String, String)> {
+    let pairs = lines.lines().filter_map(|line| line.split_once(':'));
+    pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
 /// The body of an answer: a string, bytes, or null for none.
-pub(crate) fn body(env: &Env, value: &Unknown<'_>) -> napi::Result<Bytes> {
-    if matches!(value.get_type()?, ValueType::Null | ValueType::Undefined) {
+///
+/// # Safety
+/// As for [`JsMessage::from_raw`].
+pub(crate) unsafe fn body(env: sys::napi_env, value: sys::napi_value) -> napi::Result<Bytes> {
+    let mut kind = sys::ValueType::napi_undefined;
+    // SAFETY: the out pointer is valid.
+    checked(unsafe { sys::napi_typeof(env, value, &mut kind) })?;
+    if matches!(kind, sys::ValueType::napi_null | sys::ValueType::napi_undefined) {
         return Ok(Bytes::new());
     }
+    // SAFETY: what this function asks for.
+    Ok(unsafe { copied(env, value) }?.freeze())
+}
+
+/// A string or bytes of JavaScript, copied.
+///
+/// # Safety
+/// As for [`JsMessage::from_raw`].
+pub(crate) unsafe fn copied(env: sys::napi_env, value: sys::napi_value) -> napi::Result<BytesMut> {
     let mut scratch = Scratch::new();
-    let message = JsMessage::new(env, value, &mut scratch)?;
+    // SAFETY: what this function asks for.
+    let message = unsafe { JsMessage::from_raw(env, value, &mut scratch) }?;
     let mut out = BytesMut::with_capacity(message.length() + 1);
     message.append(&mut out);
-    Ok(out.freeze())
+    Ok(out)
 }
 
 /// Strings of up to this many UTF-16 units are copied out of JavaScript in one pass, whatever they hold.

@@ -239,7 +239,7 @@ impl Engine {
     /// one connection; `broadcast` to everyone on a topic but `exclude`, 0 for none.
     #[napi(
         getter,
-        ts_return_type = "{ drain(words: Float64Array, values: unknown[]): number; commit(): void; send(handle: number, data: string | Uint8Array): void; broadcast(topic: number, data: string | Uint8Array, exclude: number): void }"
+        ts_return_type = "{ drain(words: Float64Array, values: unknown[]): number; commit(): void; send(handle: number, data: string | Uint8Array): void; broadcast(topic: number, data: string | Uint8Array, exclude: number): void; respond(handle: number, status: number, headers: string, body: string | Uint8Array | null): void }"
     )]
     pub fn calls<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
         calls::object(env, &self.bridge)
@@ -283,12 +283,14 @@ impl Engine {
         self.publish(|publisher| publisher.release(handle_of(handle)));
     }
 
-    /// The headers of the upgrade request, names and values in turn.
+    /// The headers of the upgrade request, a line `name:value` each.
     #[napi]
-    pub fn head(&self, handle: f64) -> Vec<String> {
-        self.publish(|publisher| publisher.head(handle_of(handle)).map(convert::flat_head))
-            .flatten()
-            .unwrap_or_default()
+    pub fn head(&self, handle: f64) -> String {
+        self.publish(|publisher| {
+            publisher.head(handle_of(handle)).map(|head| head.lines().into_owned())
+        })
+        .flatten()
+        .unwrap_or_default()
     }
 
     /// Sends to everyone on a concrete path, and if `publish` on the other nodes, but for those in
@@ -408,29 +410,11 @@ impl Engine {
         self.publish(|publisher| publisher.count(topic as u64)).unwrap_or(0)
     }
 
-    /// Answers an HTTP request. `headers` are names and values in turn.
-    #[napi(
-        ts_args_type = "handle: number, status: number, headers: string[], body: string | Uint8Array | null"
-    )]
-    pub fn respond(
-        &self,
-        env: Env,
-        handle: f64,
-        status: u16,
-        headers: Vec<String>,
-        body: Unknown<'_>,
-    ) -> napi::Result<()> {
-        let body = AnswerBody::Bytes(convert::body(&env, &body)?);
-        let answer = engine::Answer { status, headers: pairs(headers), body };
-        self.publish(|publisher| publisher.respond(handle_of(handle), answer));
-        Ok(())
-    }
-
-    /// Answers with a file below the app's folder, or 404.
+    /// Answers with a file below the app's folder, or 404. `headers` are lines `name:value`.
     #[napi]
-    pub fn respond_file(&self, handle: f64, status: u16, headers: Vec<String>, path: String) {
+    pub fn respond_file(&self, handle: f64, status: u16, headers: String, path: String) {
         let body = AnswerBody::File(path.into());
-        let answer = engine::Answer { status, headers: pairs(headers), body };
+        let answer = engine::Answer { status, headers: pairs(&headers), body };
         self.publish(|publisher| publisher.respond(handle_of(handle), answer));
     }
 

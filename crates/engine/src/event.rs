@@ -166,6 +166,19 @@ impl Head {
         Self(bytes.into_boxed_slice())
     }
 
+    /// A line for each header: its name, a colon, its value. A value that is not UTF-8 is read as
+    /// Latin-1.
+    pub fn lines(&self) -> std::borrow::Cow<'_, str> {
+        match std::str::from_utf8(&self.0) {
+            Ok(text) => text.into(),
+            Err(_) => self
+                .iter()
+                .map(|(name, value)| format!("{name}:{value}\n"))
+                .collect::<String>()
+                .into(),
+        }
+    }
+
     /// Name and value of each header. A value that is not UTF-8 is read as Latin-1.
     pub fn iter(&self) -> impl Iterator<Item = (&str, std::borrow::Cow<'_, str>)> {
         // A header value never holds a line end (RFC 9110 section 5.5), nor a name a colon.
@@ -452,5 +465,6 @@ mod tests {
         let head = Head::new(&headers);
         let seen: Vec<_> = head.iter().map(|(n, v)| format!("{n}={v}")).collect();
         assert_eq!(seen, ["x-a=1: 2", "x-a=café"]);
+        assert_eq!(head.lines(), "x-a:1: 2\nx-a:café\n");
     }
 }
