@@ -108,7 +108,7 @@ Written by \`npm run bench\`; what the rows and columns mean is in [README.md](R
 - ${machine()}
 - Node.js ${process.versions.node}, ${thisVersion(['bench/servers', 'bench/load'])}
 - ${versions.join(', ')}
-- ${new Date().toISOString().slice(0, 10)}, medians of ${rounds} rounds of ${seconds} s, least and most CPU in parentheses
+- ${new Date().toISOString().slice(0, 10)}, ${rounds === 1 ? 'one round' : `medians of ${rounds} rounds`} of ${seconds} s, least and most CPU in parentheses
 
 ## Targets
 
