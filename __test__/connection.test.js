@@ -93,6 +93,21 @@ describe('#send and #sendJson', () => {
     expect(rest).toEqual([Buffer.from(bytes), Buffer.from([1, 2]), Buffer.from([3, 255]), Buffer.from([1, 2]), Buffer.alloc(0)]);
   });
 
+  test('a string of any length and letters arrives as itself', async () => {
+    const { join } = await collecting('/ws');
+    const peer = await join('/ws');
+    for (const length of [1024, 1025, 5_000, 65_536, 65_537]) {
+      for (const letter of ['a', 'é', '€', '😀']) {
+        // At either end, and so early that nothing of the text has been copied when it comes.
+        for (const text of ['a'.repeat(length) + letter, letter + 'a'.repeat(length), 'aa' + letter.repeat(length / 2), 'é' + 'a'.repeat(length) + letter]) {
+          peer.connection.send(text);
+          const received = await peer.next();
+          if (received !== text) throw new Error(`${length} letters with ${letter} were ${received.length}, not ${text.length}`);
+        }
+      }
+    }
+  });
+
   test('bytes are taken at the call: changing them later changes nothing', async () => {
     const { join } = await collecting('/ws');
     const { connection, next } = await join('/ws');

@@ -49,8 +49,9 @@ describe('inbound backpressure', () => {
     const text = 'x'.repeat(100 * KIB);
     for (let n = 0; n < COUNT; n += 1) peer.send(`${n} ${text}`);
     await sleep(500);
-    // 80 MiB are on their way. The server holds 256 KiB of them, and the rest of one read.
-    expect(app.resident() - before).toBeLessThan(8 * MIB);
+    // 80 MiB are on their way. The server holds 256 KiB of them, and the rest of one read; what the
+    // allocator keeps grew by 4 to 8 MiB, in steps of 2.
+    expect(app.resident() - before).toBeLessThan(16 * MIB);
     const unsent = peer.socket.bufferedAmount;
     expect(unsent).toBeGreaterThan(COUNT * 100 * KIB - KERNEL);
     await sleep(200);
