@@ -207,6 +207,8 @@ describe('listeners', () => {
     });
     ws.send('early');
     await until(() => net.seen.length && net.seen[0].got.length, 'the message');
+    // It is thrown by a timer, which the message may overtake.
+    await until(() => page.thrown.length, 'the error');
     expect(page.thrown).toHaveLength(1);
   });
 
