@@ -36,14 +36,14 @@ function fromQuery(raw) {
  */
 function fromHeaders(text, start = 0) {
   const object = Object.create(null);
-  while (start < text.length) {
-    const colon = text.indexOf(':', start);
-    const end = text.indexOf('\n', colon);
-    const name = text.slice(start, colon);
-    const value = text.slice(colon + 1, end);
+  for (const line of text.slice(start).split('\n')) {
+    const colon = line.indexOf(':');
+    // Only what is behind the last line end has none.
+    if (colon === -1) continue;
+    const name = line.slice(0, colon);
+    const value = line.slice(colon + 1);
     const earlier = object[name];
     object[name] = earlier === undefined ? value : `${earlier}${name === 'cookie' ? '; ' : ', '}${value}`;
-    start = end + 1;
   }
   return object;
 }
