@@ -33,25 +33,16 @@ export declare class Engine {
   /**
    * What is called for every message and every batch. `drain` writes waiting events, four numbers
    * each into `words` and one value each into `values`, and returns how many; `commit` ends a
-   * batch: it acknowledges what was drained and hands all commands to the shards; `send` sends to
-   * one connection; `broadcast` to everyone on a topic but `exclude`, 0 for none.
+   * batch: it acknowledges what was drained and hands all commands to the shards; `flush` hands
+   * them over in the middle of a batch; `send` sends to one connection; `broadcast` to everyone on
+   * a topic but `exclude`, 0 for none; `respond` answers a request, `headers` being lines
+   * `name:value`. Event `index` of the last drain that must `hold` waits in JavaScript and is
+   * counted until its `ack`. A connection is told to `join` its path, which returns its topic, when
+   * its `open` is dispatched, to `leave` it for its `close`, and `release` forgets it.
    */
-  get calls(): { drain(words: Float64Array, values: unknown[]): number; commit(): void; send(handle: number, data: string | Uint8Array): void; broadcast(topic: number, data: string | Uint8Array, exclude: number): void; respond(handle: number, status: number, headers: string, body: string | Uint8Array | null): void }
-  /**
-   * Event `index` of the last drain waits in JavaScript: its connection's shard goes on
-   * counting it.
-   */
-  hold(index: number): void
-  /** A held message is dispatched. */
-  ack(handle: number, bytes: number): void
+  get calls(): { drain(words: Float64Array, values: unknown[]): number; commit(): void; flush(): void; send(handle: number, data: string | Uint8Array): void; broadcast(topic: number, data: string | Uint8Array, exclude: number): void; respond(handle: number, status: number, headers: string, body: string | Uint8Array): void; hold(index: number): void; ack(handle: number, bytes: number): void; join(handle: number): number; leave(handle: number): void; release(handle: number): void }
   /** Rings the doorbell again. */
   ring(): void
-  /** An `open` is dispatched: the connection joins its path. Returns its topic. */
-  join(handle: number): number
-  /** A `close` is dispatched: the connection leaves its path. */
-  leave(handle: number): void
-  /** The `close` handler has settled: the connection is forgotten. */
-  release(handle: number): void
   /** The headers of the upgrade request, a line `name:value` each. */
   head(handle: number): string
   /**

@@ -1,7 +1,8 @@
 'use strict';
 
+const { inspect } = require('node:util');
 const { checkClose, describe, isRecord, messageBytes, onlyKeys } = require('./check.js');
-const { fromCookies, fromHeaders, fromPairs, fromQuery } = require('./fields.js');
+const { fromCookies, fromHeaders, fromParams, fromQuery } = require('./fields.js');
 const { CLOSED, GONE, OPEN } = require('./link.js');
 
 /**
@@ -10,8 +11,7 @@ const { CLOSED, GONE, OPEN } = require('./link.js');
  */
 class WebSocketConnection {
   #link;
-  #flatParams;
-  #rawQuery;
+  #lines;
   #params;
   #query;
   #headers;
@@ -19,25 +19,36 @@ class WebSocketConnection {
 
   /**
    * @param {import('./link.js').Link} link
-   * @param {[string, string, string, unknown[], string, string]} parts Of the open event: id, path, ip, params, query, protocol
+   * @param {string} lines Of the open event: id, path, address, query and protocol, the path parameters, an empty line
    * @private
    */
-  constructor(link, parts) {
-    /** @type {string} Unique text of this connection: random enough that two servers never share one */
-    this.id = parts[0];
-    /** @type {string} The concrete path without the query, in canonical form: broadcasts and counts stay within one path */
-    this.path = parts[1];
-    /** @type {string} The peer's address; `X-Forwarded-For` counts only from trusted proxies */
-    this.ip = parts[2];
-    /** @type {string} The subprotocol that was agreed, one of the route's `protocols`; `""` for none */
-    this.protocol = parts[5];
+  constructor(link, lines) {
     this.#link = link;
-    this.#flatParams = parts[3];
-    this.#rawQuery = parts[4];
+    this.#lines = lines;
     this.#params = undefined;
     this.#query = undefined;
     this.#headers = undefined;
     this.#cookies = undefined;
+  }
+
+  /** @type {string} Unique text of this connection: random enough that two servers never share one */
+  get id() {
+    return this.#line(0);
+  }
+
+  /** @type {string} The concrete path without the query, in canonical form: broadcasts and counts stay within one path */
+  get path() {
+    return this.#line(1);
+  }
+
+  /** @type {string} The peer's address; `X-Forwarded-For` counts only from trusted proxies */
+  get ip() {
+    return this.#line(2);
+  }
+
+  /** @type {string} The subprotocol that was agreed, one of the route's `protocols`; `""` for none */
+  get protocol() {
+    return this.#line(4);
   }
 
   /**
@@ -46,12 +57,12 @@ class WebSocketConnection {
    * @type {Record<string, string|number>}
    */
   get params() {
-    return (this.#params ??= fromPairs(this.#flatParams, fromQuery(this.#rawQuery)));
+    return (this.#params ??= fromParams(this.#lines, lineStart(this.#lines, 5), fromQuery(this.#line(3))));
   }
 
   /** @type {Record<string, string>} The query of the upgrade request, the last value of a repeated name. No prototype */
   get query() {
-    return (this.#query ??= fromQuery(this.#rawQuery));
+    return (this.#query ??= fromQuery(this.#line(3)));
   }
 
   /**
@@ -160,6 +171,24 @@ class WebSocketConnection {
     const link = this.#link;
     return link.state === GONE ? 0 : link.host.engine.count(link.topic);
   }
+
+  /** What `console.log` shows: what everyone wants to see, and what the user has put on it. */
+  [inspect.custom](depth, options, show) {
+    const { id, path, ip, protocol } = this;
+    return `${this.constructor.name} ${show({ id, path, ip, protocol, ...this }, options)}`;
+  }
+
+  #line(index) {
+    const start = lineStart(this.#lines, index);
+    return this.#lines.slice(start, this.#lines.indexOf('\n', start));
+  }
+}
+
+/** Where the line at `index` begins. */
+function lineStart(lines, index) {
+  let start = 0;
+  for (let i = 0; i < index; i += 1) start = lines.indexOf('\n', start) + 1;
+  return start;
 }
 
 function excludesSelf(options) {

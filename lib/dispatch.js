@@ -21,6 +21,7 @@ const MAX_EVENTS = 512;
 const WORDS = 4;
 /** Milliseconds of handlers after which timers and other I/O get their turn. */
 const MAX_BATCH_TIME = 2;
+const FLUSH_TIME = 0.03;
 /** The clock is read after every eighth event: reading it costs a noticeable part of a short handler. */
 const CLOCK_MASK = 7;
 
@@ -109,8 +110,10 @@ class Dispatch {
 
   /** Runs handlers until the queue is empty or the time is up, and then goes on in the next turn of the loop. */
   #run() {
-    const { engine, calls, commits } = this.#host;
-    const deadline = performance.now() + MAX_BATCH_TIME;
+    const { calls, commits } = this.#host;
+    const began = performance.now();
+    const deadline = began + MAX_BATCH_TIME;
+    let flushAt = began + FLUSH_TIME;
     this.#running = true;
     commits.inBatch = true;
     try {
@@ -118,9 +121,15 @@ class Dispatch {
       for (;;) {
         while (this.#next < this.#count) {
           this.#dispatch(this.#next++);
-          if ((this.#next & CLOCK_MASK) === 0 && performance.now() >= deadline) {
-            this.#interrupt(engine);
+          if ((this.#next & CLOCK_MASK) !== 0) continue;
+          const now = performance.now();
+          if (now >= deadline) {
+            this.#interrupt(calls);
             return;
+          }
+          if (now >= flushAt) {
+            calls.flush();
+            flushAt = now + FLUSH_TIME;
           }
         }
         if (this.#count === MAX_EVENTS) {
@@ -148,11 +157,11 @@ class Dispatch {
   }
 
   /** Leaves the rest of the drained events to the next turn; the commit must not acknowledge them. */
-  #interrupt(engine) {
+  #interrupt(calls) {
     if (this.#next < this.#count && this.#heldFrom === MAX_EVENTS) {
       this.#heldFrom = this.#next;
       for (let index = this.#next; index < this.#count; index += 1) {
-        if (this.#words[index * WORDS] === MESSAGE_EVENT) engine.hold(index);
+        if (this.#words[index * WORDS] === MESSAGE_EVENT) calls.hold(index);
       }
     }
     this.#later();
@@ -177,11 +186,11 @@ class Dispatch {
         const link = this.#links.get(place, handle);
         const wasHeld = index >= this.#heldFrom;
         if (link !== undefined && link.pending !== null && !link.concurrent) {
-          if (!wasHeld) this.#host.engine.hold(index);
+          if (!wasHeld) this.#host.calls.hold(index);
           (link.waiting ??= []).push({ kind: MESSAGE_EVENT, data: value, bytes: number });
           return;
         }
-        if (wasHeld) this.#host.engine.ack(handle, number);
+        if (wasHeld) this.#host.calls.ack(handle, number);
         if (link !== undefined && link.state < CLOSED) this.#call(link, 'message', value);
         return;
       }
@@ -207,7 +216,7 @@ class Dispatch {
     const link = new Link(this.#host, handle, place, this.#router.route(id));
     link.connection = new WebSocketConnection(link, parts);
     this.#links.add(link);
-    link.topic = this.#host.engine.join(handle);
+    link.topic = this.#host.calls.join(handle);
     this.#call(link, 'open', '');
   }
 
@@ -266,7 +275,7 @@ class Dispatch {
         this.#runClose(link);
         return;
       }
-      this.#host.engine.ack(link.handle, bytes);
+      this.#host.calls.ack(link.handle, bytes);
       this.#host.commits.touch();
       this.#call(link, 'message', data);
     }
@@ -283,7 +292,7 @@ class Dispatch {
   }
 
   #runClose(link) {
-    const { engine, commits } = this.#host;
+    const { calls, commits } = this.#host;
     this.#watch.removeLink(link);
     link.closed();
     link.waiting = null;
@@ -291,7 +300,7 @@ class Dispatch {
     link.pending = null;
     if (link.graceTimer !== null) clearTimeout(link.graceTimer);
     link.graceTimer = null;
-    engine.leave(link.handle);
+    calls.leave(link.handle);
     commits.touch();
     const handler = link.handler;
     try {
@@ -319,7 +328,7 @@ class Dispatch {
     this.#watch.removeLink(link);
     link.gone();
     this.#links.remove(link);
-    this.#host.engine.release(link.handle);
+    this.#host.calls.release(link.handle);
     this.#host.commits.touch();
     if (this.#links.size === 0 && this.#onIdle !== null) {
       const callback = this.#onIdle;

@@ -49,7 +49,7 @@ class Exchange {
   send(status, headers, body) {
     if (!this.#first()) return;
     if (STATUS_WITHOUT_BODY.has(status)) body = null;
-    this.host.calls.respond(this.handle, status, headers, body);
+    this.host.calls.respond(this.handle, status, headers, body ?? '');
     this.host.commits.touch();
   }
 

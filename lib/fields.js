@@ -3,19 +3,41 @@
 const cookie = require('cookie');
 
 /**
- * Objects of named texts, built from the flat lists and lines the addon hands over.
+ * Objects of named texts, built from the lines the addon hands over.
  *
  * None has a prototype: names come from the peer, and `__proto__` or `constructor` must be keys like any other.
  */
 
 /**
- * @param {unknown[]} flat `[name, value, …]`
+ * @param {string} text Lines, those of the parameters up to an empty one
+ * @param {number} start Where the first of these begins
  * @param {object} [into] Filled and returned; default a new object
  * @returns {Record<string, any>} A later value replaces an earlier one of its name
  */
-function fromPairs(flat, into = Object.create(null)) {
-  for (let i = 0; i < flat.length; i += 2) into[flat[i]] = flat[i + 1];
-  return into;
+function fromParams(text, start, into = Object.create(null)) {
+  for (let at = start; ;) {
+    const end = text.indexOf('\n', at);
+    if (end <= at) return into;
+    let mark = at;
+    while (!isMark(text.charCodeAt(mark))) mark += 1;
+    const value = text.slice(mark + 1, end);
+    into[text.slice(at, mark)] = decoded(text.charCodeAt(mark), value);
+    at = end + 1;
+  }
+}
+
+/** Between the name of a parameter and a text, an escaped text, a number. No name has one of them. */
+const IS_TEXT = '='.charCodeAt(0);
+const IS_ESCAPED = '%'.charCodeAt(0);
+const IS_NUMBER = ':'.charCodeAt(0);
+
+function isMark(code) {
+  return code === IS_TEXT || code === IS_NUMBER || code === IS_ESCAPED;
+}
+
+function decoded(mark, value) {
+  if (mark === IS_NUMBER) return Number(value);
+  return mark === IS_ESCAPED ? decodeURIComponent(value) : value;
 }
 
 /**
@@ -57,4 +79,4 @@ function fromCookies(field) {
   return field === undefined ? object : Object.assign(object, cookie.parse(field));
 }
 
-module.exports = { fromCookies, fromHeaders, fromPairs, fromQuery };
+module.exports = { fromCookies, fromHeaders, fromParams, fromQuery };

@@ -35,11 +35,11 @@ class HttpDispatch {
   /**
    * @param {number} handle
    * @param {import('./router.js').Route} route
-   * @param {[string, unknown[], Buffer|null]} parts Of the event: its lines, params, body
+   * @param {string|[string, Buffer]} told Of the event: its lines, and its body if it has one
    */
-  request(handle, route, parts) {
-    const [text, flatParams, bytes] = parts;
-    const req = new Tina4Request(text, flatParams);
+  request(handle, route, told) {
+    const [lines, bytes] = typeof told === 'string' ? [told, null] : told;
+    const req = new Tina4Request(lines);
     const exchange = new Exchange(this.#host, handle, req.method, route.path);
     try {
       req.body = parseBody(bytes, bytes === null ? undefined : req.headers['content-type']);

@@ -1,52 +1,49 @@
 'use strict';
 
 const { describe } = require('./check.js');
-const { fromCookies, fromHeaders, fromPairs, fromQuery } = require('./fields.js');
+const { fromCookies, fromHeaders, fromParams, fromQuery } = require('./fields.js');
 
 /**
- * One HTTP request. Everything but the body is built on first use from the flat lists of the event.
+ * One HTTP request. Everything but the body is built on first use from the lines of the event.
  */
 class Tina4Request {
   #params;
   #query;
   #headers;
   #cookies;
-  #flatParams;
-  #text;
-  #head;
+  #lines;
+  #rest;
 
   /**
-   * @param {string} text Of the event: a line each for method, target, path and address, then the header lines
-   * @param {unknown[]} flatParams
+   * @param {string} lines Of the event: method, target, path and address, the path parameters, an empty line, the header lines
    * @private
    */
-  constructor(text, flatParams) {
-    const method = text.indexOf('\n');
-    const target = text.indexOf('\n', method + 1);
-    const path = text.indexOf('\n', target + 1);
-    const ip = text.indexOf('\n', path + 1);
+  constructor(lines) {
+    const method = lines.indexOf('\n');
+    const target = lines.indexOf('\n', method + 1);
+    const path = lines.indexOf('\n', target + 1);
+    const ip = lines.indexOf('\n', path + 1);
     /** @type {string} Upper case, as the client sent it: `"HEAD"` also where a GET route answers */
-    this.method = text.slice(0, method);
+    this.method = lines.slice(0, method);
     /** @type {string} Path and query as sent, for example `"/users/7?full=1"` */
-    this.url = text.slice(method + 1, target);
+    this.url = lines.slice(method + 1, target);
     /** @type {string} The concrete path without the query, in canonical form */
-    this.path = text.slice(target + 1, path);
+    this.path = lines.slice(target + 1, path);
     /** @type {string} The client's address; `X-Forwarded-For` counts only from trusted proxies */
-    this.ip = text.slice(path + 1, ip);
+    this.ip = lines.slice(path + 1, ip);
     /**
      * The body by its content type: JSON value, form object, `{}` for none, else string or Buffer.
      *
      * @type {any}
      */
     this.body = undefined;
-    this.#flatParams = flatParams;
-    this.#text = text;
-    this.#head = ip + 1;
+    this.#lines = lines;
+    this.#rest = ip + 1;
   }
 
   /** @type {Record<string, string|number>} Path parameters, decoded; numbers for `int` and `float`. No prototype */
   get params() {
-    return (this.#params ??= fromPairs(this.#flatParams));
+    return (this.#params ??= fromParams(this.#lines, this.#rest));
   }
 
   /** @type {Record<string, string>} The query, the last value of a repeated name. No prototype */
@@ -60,7 +57,7 @@ class Tina4Request {
 
   /** @type {Record<string, string>} Header fields, names in lower case, repeated ones joined. No prototype */
   get headers() {
-    return (this.#headers ??= fromHeaders(this.#text, this.#head));
+    return (this.#headers ??= fromHeaders(this.#lines, this.#lines.indexOf('\n\n', this.#rest - 1) + 2));
   }
 
   /** @type {Record<string, string>} The cookies the client sent. No prototype */

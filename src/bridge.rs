@@ -1,9 +1,8 @@
 //! The one path from the engine to JavaScript: events become numbers in a typed array, which cost
 //! next to nothing, and one value each.
 
-use engine::event::{Event, EventBatch, LogLevel, Opened, Request};
+use engine::event::{Event, EventBatch, LogLevel, Request};
 use engine::message::Kind;
-use engine::router::{ParamValue, Params};
 use engine::{Engine, Handle};
 use napi::{Error, sys};
 
@@ -109,7 +108,7 @@ impl Writer<'_> {
         let nobody = Handle::from_number(0);
         match event {
             Event::Open(opened) => {
-                let value = self.opened(opened)?;
+                let value = self.utf8(opened.lines().as_str().as_bytes())?;
                 self.put(OPEN, opened.handle, f64::from(opened.route), Some(value))
             }
             Event::Message { handle, kind, payload } => {
@@ -152,39 +151,13 @@ impl Writer<'_> {
         }
     }
 
-    fn opened(&self, opened: &Opened) -> napi::Result<sys::napi_value> {
-        self.list(&[
-            self.utf8(engine::event::id_text(opened.id).as_bytes())?,
-            self.utf8(opened.path.as_bytes())?,
-            self.utf8(opened.ip.to_string().as_bytes())?,
-            self.params(&opened.params)?,
-            self.utf8(opened.query.as_bytes())?,
-            self.utf8(opened.protocol.as_bytes())?,
-        ])
-    }
-
+    /// A request's lines; with its body, if it has one, a list of both.
     fn request(&self, request: &Request) -> napi::Result<sys::napi_value> {
-        // One string costs JavaScript far less than many, most of which nobody asks for. None of its
-        // parts has a line end.
-        let Request { method, target, path, ip, head, .. } = request;
-        let text = format!("{method}\n{target}\n{path}\n{ip}\n{}", head.lines());
-        self.list(&[
-            self.utf8(text.as_bytes())?,
-            self.params(&request.params)?,
-            if request.body.is_empty() { self.null()? } else { self.buffer(&request.body)? },
-        ])
-    }
-
-    fn params(&self, params: &Params) -> napi::Result<sys::napi_value> {
-        let mut flat = Vec::with_capacity(params.len() * 2);
-        for (name, value) in params {
-            flat.push(self.utf8(name.as_bytes())?);
-            flat.push(match value {
-                ParamValue::Text(text) => self.utf8(text.as_bytes())?,
-                ParamValue::Number(number) => self.number(*number)?,
-            });
+        let lines = self.utf8(request.lines.as_str().as_bytes())?;
+        if request.body.is_empty() {
+            return Ok(lines);
         }
-        self.list(&flat)
+        self.list(&[lines, self.buffer(&request.body)?])
     }
 
     /// The place of a connection is dense over all shards: an index into an array.
@@ -259,11 +232,6 @@ impl Writer<'_> {
     fn number(&self, number: f64) -> napi::Result<sys::napi_value> {
         // SAFETY: `env` lives for the native call this writer is used in.
         self.make(|value| unsafe { sys::napi_create_double(self.env, number, value) })
-    }
-
-    fn null(&self) -> napi::Result<sys::napi_value> {
-        // SAFETY: `env` lives for the native call this writer is used in.
-        self.make(|value| unsafe { sys::napi_get_null(self.env, value) })
     }
 
     fn list(&self, values: &[sys::napi_value]) -> napi::Result<sys::napi_value> {

@@ -7,12 +7,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::null_mut;
 use std::rc::Rc;
 
-use engine::{Answer, AnswerBody};
 use napi::bindgen_prelude::{Env, JsValue, Object};
 use napi::{Error, sys};
 
 use crate::bridge::Bridge;
-use crate::convert::{JsMessage, Scratch, body, checked, copied, pairs};
+use crate::convert::{JsMessage, Scratch, checked};
 use crate::handle_of;
 
 /// An engine, `None` once terminated.
@@ -22,12 +21,18 @@ type Callback = unsafe extern "C" fn(sys::napi_env, sys::napi_callback_info) -> 
 /// An object with the functions, which share the engine.
 pub(crate) fn object<'env>(env: &'env Env, shared: &Rc<Shared>) -> napi::Result<Object<'env>> {
     let calls = Object::new(env)?;
-    let functions: [(&str, Callback); 5] = [
+    let functions: [(&str, Callback); 11] = [
         ("drain", drain),
         ("commit", commit),
+        ("flush", flush),
         ("send", send),
         ("broadcast", broadcast),
         ("respond", respond),
+        ("hold", hold),
+        ("ack", ack),
+        ("join", join),
+        ("leave", leave),
+        ("release", release),
     ];
     for (name, callback) in functions {
         let data = Rc::into_raw(Rc::clone(shared)).cast_mut().cast::<c_void>();
@@ -156,6 +161,19 @@ unsafe extern "C" fn commit(env: sys::napi_env, info: sys::napi_callback_info) -
     }
 }
 
+/// `flush(): void`
+///
+/// Commits in the middle of a batch: nothing is acknowledged.
+unsafe extern "C" fn flush(env: sys::napi_env, info: sys::napi_callback_info) -> sys::napi_value {
+    // SAFETY: Node-API calls.
+    unsafe {
+        answer::<0>(env, info, |call| {
+            call.with(|bridge| bridge.engine.publisher().commit());
+            Ok(null_mut())
+        })
+    }
+}
+
 /// `send(handle: number, data: string | Uint8Array): void`
 unsafe extern "C" fn send(env: sys::napi_env, info: sys::napi_callback_info) -> sys::napi_value {
     // SAFETY: Node-API calls, and no JavaScript runs before the message was copied.
@@ -188,7 +206,7 @@ unsafe extern "C" fn broadcast(
     }
 }
 
-/// `respond(handle: number, status: number, headers: string, body: string | Uint8Array | null): void`
+/// `respond(handle: number, status: number, headers: string, body: string | Uint8Array): void`
 ///
 /// Answers an HTTP request; `headers` are lines `name:value`.
 unsafe extern "C" fn respond(env: sys::napi_env, info: sys::napi_callback_info) -> sys::napi_value {
@@ -196,11 +214,82 @@ unsafe extern "C" fn respond(env: sys::napi_env, info: sys::napi_callback_info) 
     unsafe {
         answer::<4>(env, info, |call| {
             let (handle, status) = (handle_of(call.number(0)?), call.number(1)? as u16);
-            let lines = copied(env, call.arguments[2])?;
-            let headers = pairs(&String::from_utf8_lossy(&lines));
-            let body = AnswerBody::Bytes(body(env, call.arguments[3])?);
-            let answer = Answer { status, headers, body };
-            call.with(|bridge| bridge.engine.publisher().respond(handle, answer));
+            let (mut lines, mut bytes) = (Scratch::new(), Scratch::new());
+            let headers = JsMessage::from_raw(env, call.arguments[2], &mut lines)?;
+            let body = JsMessage::from_raw(env, call.arguments[3], &mut bytes)?;
+            call.with(|bridge| bridge.engine.publisher().respond(handle, status, &headers, &body));
+            Ok(null_mut())
+        })
+    }
+}
+
+/// `hold(index: number): void`
+///
+/// Event `index` of the last drain waits in JavaScript: its connection's shard goes on counting it.
+unsafe extern "C" fn hold(env: sys::napi_env, info: sys::napi_callback_info) -> sys::napi_value {
+    // SAFETY: Node-API calls.
+    unsafe {
+        answer::<1>(env, info, |call| {
+            let index = call.number(0)? as usize;
+            call.with(|bridge| bridge.hold(index));
+            Ok(null_mut())
+        })
+    }
+}
+
+/// `ack(handle: number, bytes: number): void`
+///
+/// A held message is dispatched.
+unsafe extern "C" fn ack(env: sys::napi_env, info: sys::napi_callback_info) -> sys::napi_value {
+    // SAFETY: Node-API calls.
+    unsafe {
+        answer::<2>(env, info, |call| {
+            let (handle, bytes) = (handle_of(call.number(0)?), call.number(1)? as usize);
+            call.with(|bridge| bridge.engine.publisher().acknowledge(handle, bytes));
+            Ok(null_mut())
+        })
+    }
+}
+
+/// `join(handle: number): number`
+///
+/// An `open` is dispatched: the connection joins its path. Returns its topic.
+unsafe extern "C" fn join(env: sys::napi_env, info: sys::napi_callback_info) -> sys::napi_value {
+    // SAFETY: Node-API calls, and the out pointer is valid.
+    unsafe {
+        answer::<1>(env, info, |call| {
+            let handle = handle_of(call.number(0)?);
+            let topic = call.with(|bridge| bridge.engine.publisher().join(handle)).flatten();
+            let mut result = null_mut();
+            checked(sys::napi_create_double(env, topic.unwrap_or(0) as f64, &mut result))?;
+            Ok(result)
+        })
+    }
+}
+
+/// `leave(handle: number): void`
+///
+/// A `close` is dispatched: the connection leaves its path.
+unsafe extern "C" fn leave(env: sys::napi_env, info: sys::napi_callback_info) -> sys::napi_value {
+    // SAFETY: Node-API calls.
+    unsafe {
+        answer::<1>(env, info, |call| {
+            let handle = handle_of(call.number(0)?);
+            call.with(|bridge| bridge.engine.publisher().leave(handle));
+            Ok(null_mut())
+        })
+    }
+}
+
+/// `release(handle: number): void`
+///
+/// The `close` handler has settled: the connection is forgotten.
+unsafe extern "C" fn release(env: sys::napi_env, info: sys::napi_callback_info) -> sys::napi_value {
+    // SAFETY: Node-API calls.
+    unsafe {
+        answer::<1>(env, info, |call| {
+            let handle = handle_of(call.number(0)?);
+            call.with(|bridge| bridge.engine.publisher().release(handle));
             Ok(null_mut())
         })
     }

@@ -4,7 +4,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::net::TcpListener;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use engine::message::Kind;
 use engine::outgoing::Source;
 use napi::bindgen_prelude::{Env, JsValue, Unknown};
@@ -48,40 +48,6 @@ pub(crate) fn from_fd(fd: i32) -> TcpListener {
     // SAFETY: the CLI passes a descriptor that it inherited from `bind_listener` and that nothing
     // else in this process uses.
     unsafe { std::os::fd::FromRawFd::from_raw_fd(fd) }
-}
-
-/// Names and values of header lines.
-pub(crate) fn pairs(lines: &str) -> Vec<(String, String)> {
-    let pairs = lines.lines().filter_map(|line| line.split_once(':'));
-    pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
-}
-
-/// The body of an answer: a string, bytes, or null for none.
-///
-/// # Safety
-/// As for [`JsMessage::from_raw`].
-pub(crate) unsafe fn body(env: sys::napi_env, value: sys::napi_value) -> napi::Result<Bytes> {
-    let mut kind = sys::ValueType::napi_undefined;
-    // SAFETY: the out pointer is valid.
-    checked(unsafe { sys::napi_typeof(env, value, &mut kind) })?;
-    if matches!(kind, sys::ValueType::napi_null | sys::ValueType::napi_undefined) {
-        return Ok(Bytes::new());
-    }
-    // SAFETY: what this function asks for.
-    Ok(unsafe { copied(env, value) }?.freeze())
-}
-
-/// A string or bytes of JavaScript, copied.
-///
-/// # Safety
-/// As for [`JsMessage::from_raw`].
-pub(crate) unsafe fn copied(env: sys::napi_env, value: sys::napi_value) -> napi::Result<BytesMut> {
-    let mut scratch = Scratch::new();
-    // SAFETY: what this function asks for.
-    let message = unsafe { JsMessage::from_raw(env, value, &mut scratch) }?;
-    let mut out = BytesMut::with_capacity(message.length() + 1);
-    message.append(&mut out);
-    Ok(out)
 }
 
 /// Strings of up to this many UTF-16 units are copied out of JavaScript in one pass, whatever they hold.

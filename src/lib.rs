@@ -18,7 +18,7 @@ use napi::threadsafe_function::ThreadsafeFunctionCallMode;
 use napi_derive::napi;
 
 use crate::bridge::Bridge;
-use crate::convert::{JsMessage, Scratch, failure, io_failure, pairs, throw_type_error};
+use crate::convert::{JsMessage, Scratch, failure, io_failure, throw_type_error};
 use crate::objects::{
     Address, AppFolders, BoundListener, NativeBackplane, NativeConfig, Statistics, WebSocketOptions,
 };
@@ -235,27 +235,18 @@ impl Engine {
 
     /// What is called for every message and every batch. `drain` writes waiting events, four numbers
     /// each into `words` and one value each into `values`, and returns how many; `commit` ends a
-    /// batch: it acknowledges what was drained and hands all commands to the shards; `send` sends to
-    /// one connection; `broadcast` to everyone on a topic but `exclude`, 0 for none.
+    /// batch: it acknowledges what was drained and hands all commands to the shards; `flush` hands
+    /// them over in the middle of a batch; `send` sends to one connection; `broadcast` to everyone on
+    /// a topic but `exclude`, 0 for none; `respond` answers a request, `headers` being lines
+    /// `name:value`. Event `index` of the last drain that must `hold` waits in JavaScript and is
+    /// counted until its `ack`. A connection is told to `join` its path, which returns its topic, when
+    /// its `open` is dispatched, to `leave` it for its `close`, and `release` forgets it.
     #[napi(
         getter,
-        ts_return_type = "{ drain(words: Float64Array, values: unknown[]): number; commit(): void; send(handle: number, data: string | Uint8Array): void; broadcast(topic: number, data: string | Uint8Array, exclude: number): void; respond(handle: number, status: number, headers: string, body: string | Uint8Array | null): void }"
+        ts_return_type = "{ drain(words: Float64Array, values: unknown[]): number; commit(): void; flush(): void; send(handle: number, data: string | Uint8Array): void; broadcast(topic: number, data: string | Uint8Array, exclude: number): void; respond(handle: number, status: number, headers: string, body: string | Uint8Array): void; hold(index: number): void; ack(handle: number, bytes: number): void; join(handle: number): number; leave(handle: number): void; release(handle: number): void }"
     )]
     pub fn calls<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
         calls::object(env, &self.bridge)
-    }
-
-    /// Event `index` of the last drain waits in JavaScript: its connection's shard goes on
-    /// counting it.
-    #[napi]
-    pub fn hold(&self, index: u32) {
-        self.with(|bridge| bridge.hold(index as usize));
-    }
-
-    /// A held message is dispatched.
-    #[napi]
-    pub fn ack(&self, handle: f64, bytes: f64) {
-        self.publish(|publisher| publisher.acknowledge(handle_of(handle), bytes as usize));
     }
 
     /// Rings the doorbell again.
@@ -264,33 +255,12 @@ impl Engine {
         self.with(|bridge| bridge.engine.events().ring_again());
     }
 
-    /// An `open` is dispatched: the connection joins its path. Returns its topic.
-    #[napi]
-    pub fn join(&self, handle: f64) -> f64 {
-        let topic = self.publish(|publisher| publisher.join(handle_of(handle)));
-        topic.flatten().unwrap_or(0) as f64
-    }
-
-    /// A `close` is dispatched: the connection leaves its path.
-    #[napi]
-    pub fn leave(&self, handle: f64) {
-        self.publish(|publisher| publisher.leave(handle_of(handle)));
-    }
-
-    /// The `close` handler has settled: the connection is forgotten.
-    #[napi]
-    pub fn release(&self, handle: f64) {
-        self.publish(|publisher| publisher.release(handle_of(handle)));
-    }
-
     /// The headers of the upgrade request, a line `name:value` each.
     #[napi]
     pub fn head(&self, handle: f64) -> String {
-        self.publish(|publisher| {
-            publisher.head(handle_of(handle)).map(|head| head.lines().into_owned())
-        })
-        .flatten()
-        .unwrap_or_default()
+        self.publish(|publisher| publisher.head(handle_of(handle)).map(str::to_owned))
+            .flatten()
+            .unwrap_or_default()
     }
 
     /// Sends to everyone on a concrete path, and if `publish` on the other nodes, but for those in
@@ -414,8 +384,8 @@ impl Engine {
     #[napi]
     pub fn respond_file(&self, handle: f64, status: u16, headers: String, path: String) {
         let body = AnswerBody::File(path.into());
-        let answer = engine::Answer { status, headers: pairs(&headers), body };
-        self.publish(|publisher| publisher.respond(handle_of(handle), answer));
+        let answer = engine::Answer { status, headers: headers.into(), body };
+        self.publish(|publisher| publisher.answer(handle_of(handle), answer));
     }
 
     /// Renders a template with data given as JSON. The error names file and line.

@@ -62,8 +62,11 @@ pub(crate) enum Command {
     Close { handle: Handle, code: u16, reason: Box<str> },
     /// Tell when everything queued so far is written.
     Drain { handle: Handle },
-    /// Answer an HTTP request.
-    Respond { handle: Handle, answer: Box<Answer> },
+    /// Answer an HTTP request with header lines and a body that follow each other in the batch's
+    /// arena.
+    Respond { handle: Handle, status: u16, start: u32, middle: u32, end: u32 },
+    /// Answer an HTTP request with what is too large for the arena, or a file.
+    RespondAlone { handle: Handle, answer: Box<Answer> },
     /// A socket that the acceptor gives to this shard.
     Adopt { socket: std::net::TcpStream, peer: std::net::SocketAddr, load: Load },
     /// Finish what is in flight and close every connection with `code`.
@@ -77,8 +80,8 @@ pub(crate) enum Command {
 pub struct Answer {
     /// 200 to 599.
     pub status: u16,
-    /// Names and values in order; one that HTTP does not allow is dropped and logged.
-    pub headers: Vec<(String, String)>,
+    /// Lines `name:value` in order; one that HTTP does not allow is dropped and logged.
+    pub headers: Bytes,
     /// The body.
     pub body: AnswerBody,
 }

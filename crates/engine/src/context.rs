@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
 
+use crate::clock::Clock;
 use crate::codec::Data;
 use crate::config::Config;
 use crate::deflate::{Deflater, Inflater};
@@ -54,6 +55,8 @@ pub(crate) struct Context<Connection> {
     /// The close code and reason of a shutdown, for a connection that is opening meanwhile.
     pub(crate) farewell: OnceCell<(u16, Box<str>)>,
     pub(crate) queue: Arc<EventQueue>,
+    /// For what may be late by a sweep.
+    pub(crate) clock: Arc<Clock>,
     batch: RefCell<EventBatch>,
     first: Cell<Option<Instant>>,
     /// Tells that events were published: their handlers may begin.
@@ -82,6 +85,7 @@ impl<Connection> Context<Connection> {
             farewell: OnceCell::new(),
             shared,
             queue,
+            clock: Arc::new(Clock::new()),
             batch: RefCell::default(),
             first: Cell::new(None),
             published: Notify::new(),

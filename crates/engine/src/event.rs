@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
+use crate::lines::Lines;
 use crate::message::Kind;
 use crate::router::{Params, RouteId};
 use crate::slots::Handle;
@@ -131,10 +132,24 @@ pub struct Opened {
     pub protocol: Box<str>,
     /// How far back what is compressed for it may refer, if compression was agreed.
     pub window: Option<crate::deflate::Window>,
-    /// The headers of the upgrade request.
-    pub head: Head,
+    /// The headers of the upgrade request, a line `name:value` each.
+    pub head: Box<str>,
     /// The bytes queued for it, shared with its shard.
     pub gauge: std::sync::Arc<crate::outbox::Gauge>,
+}
+
+impl Opened {
+    /// Id, path, address, query and protocol, then parameters.
+    pub fn lines(&self) -> Lines {
+        let mut lines = Lines::default();
+        lines.push(&id_text(self.id));
+        lines.push(&self.path);
+        lines.push_ip(self.ip);
+        lines.push(&self.query);
+        lines.push(&self.protocol);
+        lines.push_params(&self.params);
+        lines
+    }
 }
 
 /// A connection's id as handlers and other nodes see it.
@@ -148,55 +163,6 @@ pub(crate) fn parse_id(text: &str) -> Option<u128> {
     is_ours.then(|| u128::from_str_radix(text, 16).ok()).flatten()
 }
 
-/// Request headers in one allocation: `name: value` lines as they came, names in lower case.
-#[derive(Clone, Debug, Default)]
-pub struct Head(Box<[u8]>);
-
-impl Head {
-    /// Copies the headers.
-    pub fn new(headers: &http::HeaderMap) -> Self {
-        let length = headers.iter().map(|(n, v)| n.as_str().len() + v.len() + 2).sum();
-        let mut bytes = Vec::with_capacity(length);
-        for (name, value) in headers {
-            bytes.extend_from_slice(name.as_str().as_bytes());
-            bytes.push(b':');
-            bytes.extend_from_slice(value.as_bytes());
-            bytes.push(b'\n');
-        }
-        Self(bytes.into_boxed_slice())
-    }
-
-    /// A line for each header: its name, a colon, its value. A value that is not UTF-8 is read as
-    /// Latin-1.
-    pub fn lines(&self) -> std::borrow::Cow<'_, str> {
-        match std::str::from_utf8(&self.0) {
-            Ok(text) => text.into(),
-            Err(_) => self
-                .iter()
-                .map(|(name, value)| format!("{name}:{value}\n"))
-                .collect::<String>()
-                .into(),
-        }
-    }
-
-    /// Name and value of each header. A value that is not UTF-8 is read as Latin-1.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, std::borrow::Cow<'_, str>)> {
-        // A header value never holds a line end (RFC 9110 section 5.5), nor a name a colon.
-        self.0.split(|byte| *byte == b'\n').filter_map(|line| {
-            let colon = line.iter().position(|byte| *byte == b':')?;
-            let name = std::str::from_utf8(&line[..colon]).ok()?;
-            let value = &line[colon + 1..];
-            Some((
-                name,
-                match std::str::from_utf8(value) {
-                    Ok(text) => text.into(),
-                    Err(_) => value.iter().map(|byte| char::from(*byte)).collect::<String>().into(),
-                },
-            ))
-        })
-    }
-}
-
 /// An HTTP request with its whole body.
 #[derive(Debug)]
 pub struct Request {
@@ -204,20 +170,38 @@ pub struct Request {
     pub handle: Handle,
     /// The route that matched.
     pub route: RouteId,
-    /// The method in upper case.
-    pub method: String,
-    /// Path and query as they were sent.
-    pub target: String,
-    /// The canonical concrete path.
-    pub path: String,
-    /// What the pattern captured, decoded.
-    pub params: Params,
-    /// The peer's address, or what a trusted proxy says it is.
-    pub ip: IpAddr,
-    /// The headers.
-    pub head: Head,
+    /// Method in upper case, target as it was sent, canonical path and the address of the peer, or
+    /// what a trusted proxy says it is; then parameters and headers.
+    pub lines: Lines,
     /// The body; empty if there was none.
     pub body: Bytes,
+}
+
+impl Request {
+    /// The method in upper case.
+    pub fn method(&self) -> &str {
+        self.lines.line(0)
+    }
+
+    /// Path and query as they were sent.
+    pub fn target(&self) -> &str {
+        self.lines.line(1)
+    }
+
+    /// The canonical concrete path.
+    pub fn path(&self) -> &str {
+        self.lines.line(2)
+    }
+
+    /// The peer's address, or what a trusted proxy says it is.
+    pub fn ip(&self) -> &str {
+        self.lines.line(3)
+    }
+
+    /// What the pattern captured, a line each.
+    pub fn params(&self) -> impl Iterator<Item = &str> {
+        self.lines.params(4)
+    }
 }
 
 /// A message's bytes: in its batch's buffer, or on their own when they came in several reads.
@@ -455,16 +439,5 @@ mod tests {
         assert!(lines.iter().any(
             |event| matches!(event, Event::Log { message, .. } if message.starts_with("7 log"))
         ));
-    }
-
-    #[test]
-    fn headers_survive_the_one_copy() {
-        let mut headers = http::HeaderMap::new();
-        headers.append("x-a", http::HeaderValue::from_static("1: 2"));
-        headers.append("x-a", http::HeaderValue::from_bytes(b"caf\xe9").expect("valid"));
-        let head = Head::new(&headers);
-        let seen: Vec<_> = head.iter().map(|(n, v)| format!("{n}={v}")).collect();
-        assert_eq!(seen, ["x-a=1: 2", "x-a=café"]);
-        assert_eq!(head.lines(), "x-a:1: 2\nx-a:café\n");
     }
 }

@@ -1,45 +1,49 @@
 //! HTTP requests of one shard, through hyper: routes, static files, `/health` and upgrades.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::convert::Infallible;
+use std::future::Future as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Instant;
 
+use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio::sync::oneshot;
 
 use crate::body::{self, BodyError, HeldBody};
 use crate::client_ip::client_ip;
 use crate::command::{Answer, AnswerBody};
 use crate::connection::Connection;
 use crate::context::{Context, Stage};
-use crate::event::{self, Event, Head, LogLevel};
+use crate::event::{self, Event, LogLevel};
 use crate::framing;
 use crate::held;
 use crate::hub::Hub;
+use crate::lines::Lines;
 use crate::opening::Opener;
 use crate::path;
 use crate::response::{
     Body, JSON, bad_path, closing, empty, error, full, insert, out_of_memory, switching_protocols,
 };
-use crate::router::{HttpMatch, Params, RouteId};
+use crate::router::{HttpMatch, RouteId};
 use crate::routes::Routes;
-use crate::slots::{Handle, Slots};
+use crate::slots::Handle;
 use crate::static_files::{self, StaticFiles};
+use crate::traffic::Traffics;
 use crate::upgrade;
-use crate::wire::{Traffic, Wire};
+use crate::waiting::Waiting;
+use crate::wire::Wire;
 
 /// What the engine knows of the app it serves.
 #[derive(Clone, Debug)]
@@ -66,26 +70,8 @@ pub(crate) struct Http {
     routes: Arc<Routes>,
     files: StaticFiles,
     served: Served,
-    waiting: RefCell<Slots<Waiting>>,
-}
-
-/// A request that its handler has not answered.
-struct Waiting {
-    answer: oneshot::Sender<Answer>,
-    since: Instant,
-}
-
-/// Takes a request off the list when its client hangs up.
-struct Forget<'a> {
-    http: &'a Http,
-    handle: Handle,
-}
-
-impl Drop for Forget<'_> {
-    fn drop(&mut self) {
-        self.http.waiting.borrow_mut().remove(self.handle);
-        self.http.context.shared.held.requests.fetch_sub(1, Ordering::Relaxed);
-    }
+    waiting: Waiting,
+    traffics: Traffics,
 }
 
 impl Http {
@@ -97,7 +83,10 @@ impl Http {
         files: StaticFiles,
         served: Served,
     ) -> Self {
+        let clock = &context.clock;
         Self {
+            waiting: Waiting::new(shard, Arc::clone(&context.shared), Arc::clone(clock)),
+            traffics: Traffics::new(shard, Arc::clone(clock)),
             opener: Rc::new(Opener {
                 context: Rc::clone(&context),
                 hub,
@@ -107,93 +96,77 @@ impl Http {
             routes,
             files,
             served,
-            waiting: RefCell::new(Slots::new(shard)),
         }
     }
 
     /// Answers the request `handle`; does nothing if it is no longer waited for.
     pub(crate) fn respond(&self, handle: Handle, answer: Answer) {
-        let waiting = self.waiting.borrow_mut().remove(handle);
-        if let Some(waiting) = waiting {
-            // An error says that the client hung up.
-            let _ = waiting.answer.send(answer);
-        }
+        self.waiting.respond(handle, answer);
     }
 
-    /// Gives up on handlers that have not answered in time: their clients get 503.
-    pub(crate) fn sweep(&self, now: Instant) {
-        let timeout = self.context.config().handler_timeout;
-        if timeout.is_zero() {
-            return;
-        }
-        let late: Vec<Handle> = self
-            .waiting
-            .borrow()
-            .iter()
-            .filter(|(_, waiting)| now.duration_since(waiting.since) >= timeout)
-            .map(|(handle, _)| handle)
-            .collect();
-        for handle in late {
-            self.waiting.borrow_mut().remove(handle);
-        }
+    /// Gives up on handlers and clients that take too long: a handler's client gets 503, a client's
+    /// socket is closed.
+    pub(crate) fn sweep(&self) {
+        let config = self.context.config();
+        self.waiting.sweep(config.handler_timeout);
+        self.traffics.sweep(config);
+    }
+
+    /// Has every socket look at the stage.
+    pub(crate) fn stage_changed(&self) {
+        self.traffics.wake_all();
     }
 
     /// Serves one socket until it is closed or upgraded.
     pub(crate) async fn serve_socket(self: Rc<Self>, stream: TcpStream, peer: SocketAddr) {
-        let config = self.context.config();
-        let asked = Rc::new(Cell::new(false));
-        let traffic = Arc::new(Traffic::default());
-        let service = {
-            let (http, asked, traffic) =
-                (Rc::clone(&self), Rc::clone(&asked), Arc::clone(&traffic));
-            service_fn(move |request| {
-                asked.set(true);
-                traffic.begin();
-                let (http, traffic) = (Rc::clone(&http), Arc::clone(&traffic));
-                async move {
-                    traffic.flushed().await;
-                    let response = http.serve(request, peer.ip().to_canonical()).await;
-                    traffic.end();
-                    Ok::<_, Infallible>(response)
-                }
-            })
+        let Some(listed) = self.traffics.add() else {
+            let message = format!("{peer}: a shard has no slot left for a socket");
+            return self.context.log(LogLevel::Error, message);
         };
-        let wire = Wire::new(stream, traffic, config.header_timeout, config.send_timeout);
+        let traffic = &listed.traffic;
+        let config = self.context.config();
+        let service = service_fn(|request| {
+            traffic.begin();
+            let (http, traffic) = (Rc::clone(&self), Arc::clone(traffic));
+            async move {
+                traffic.flushed().await;
+                let response = http.serve(request, peer.ip().to_canonical()).await;
+                traffic.end();
+                Ok::<_, Infallible>(response)
+            }
+        });
+        // No timer of hyper's: the sweep looks at the traffic.
         let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            // It runs from the end of one request to the end of the next one's head, so it is the
-            // keep-alive time; the wire bounds the head itself.
-            .header_read_timeout(config.keep_alive_timeout)
             .max_headers(config.max_headers)
             .max_header_size(config.max_header_bytes)
             .max_buf_size(config.max_header_bytes.max(MIN_HTTP_BUFFER))
-            .serve_connection(TokioIo::new(wire), service)
+            .serve_connection(TokioIo::new(Wire::new(stream, Arc::clone(traffic))), service)
             .with_upgrades();
         let mut connection = pin!(connection);
-        let mut stage = self.context.stage.subscribe();
-        if *stage.borrow_and_update() != Stage::Serving {
-            return;
-        }
-        loop {
-            tokio::select! {
-                biased;
-                result = &mut connection => {
-                    if let Err(error) = result {
-                        self.context.log(LogLevel::Debug, format!("{peer}: {error}"));
-                    }
-                    break;
+        let mut stage = Stage::Serving;
+        std::future::poll_fn(|task| {
+            traffic.set_task(task.waker());
+            if let Poll::Ready(result) = connection.as_mut().poll(task) {
+                if let Err(error) = result {
+                    self.context.log(LogLevel::Debug, format!("{peer}: {error}"));
                 }
-                changed = stage.changed() => {
-                    let ending = changed.is_err() || *stage.borrow() == Stage::Ending;
-                    // hyper would wait for a first request, which browsers may never send on the
-                    // sockets they open ahead.
-                    if ending || !asked.get() {
-                        break;
-                    }
-                    connection.as_mut().graceful_shutdown();
-                }
+                return Poll::Ready(());
             }
-        }
+            let now = *self.context.stage.borrow();
+            if std::mem::replace(&mut stage, now) == now {
+                return Poll::Pending;
+            }
+            // hyper would wait for a first request, which browsers may never send on the sockets they
+            // open ahead.
+            if now == Stage::Ending || !traffic.was_asked() {
+                return Poll::Ready(());
+            }
+            connection.as_mut().graceful_shutdown();
+            // It has to look at that.
+            task.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await;
     }
 
     async fn serve(self: Rc<Self>, mut request: Request<Incoming>, peer: IpAddr) -> Response<Body> {
@@ -210,7 +183,6 @@ impl Http {
         let Ok(path) = path::canonical(request.uri().path()) else {
             return bad_path(request.headers());
         };
-        let path = path.into_owned();
         let found = self.routes.current().match_http(request.method(), &path);
         match found {
             Err(_) => bad_path(request.headers()),
@@ -218,7 +190,10 @@ impl Http {
                 if self.context.shared.is_over() {
                     return out_of_memory(request.headers());
                 }
-                self.ask_handler(request, path, id, params, ip).await
+                let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+                let (method, headers) = (request.method(), request.headers());
+                let lines = Lines::of_request(method, target, &path, ip, &params, headers);
+                self.ask_handler(request, id, lines).await
             }
             Ok(HttpMatch::MethodNotAllowed { allow }) if request.method() == Method::OPTIONS => {
                 let mut response = empty(StatusCode::NO_CONTENT);
@@ -278,10 +253,8 @@ impl Http {
     async fn ask_handler(
         &self,
         request: Request<Incoming>,
-        path: String,
         route: RouteId,
-        params: Params,
-        ip: IpAddr,
+        lines: Lines,
     ) -> Response<Body> {
         let (parts, body) = request.into_parts();
         let body = match body::read(body, &self.context).await {
@@ -292,33 +265,17 @@ impl Http {
             }
         };
         let held = HeldBody::new(&self.context, body.len());
-        let (sender, answer) = oneshot::channel();
-        let slot = self
-            .waiting
-            .borrow_mut()
-            .insert_with(|_| Waiting { answer: sender, since: Instant::now() });
-        let Some(handle) = slot else {
+        let Some(place) = self.waiting.add() else {
             let message = "too many requests are waiting for their handlers";
             return error(StatusCode::SERVICE_UNAVAILABLE, message, &parts.headers);
         };
-        self.context.shared.held.requests.fetch_add(1, Ordering::Relaxed);
-        let forget = Forget { http: self, handle };
-        self.context.event(Event::Request(Box::new(event::Request {
-            handle,
-            route,
-            method: parts.method.as_str().into(),
-            target: parts.uri.path_and_query().map_or("/", |target| target.as_str()).into(),
-            path,
-            params,
-            ip,
-            head: Head::new(&parts.headers),
-            body,
-        })));
-        let answer = answer.await;
-        drop((forget, held));
+        let handle = place.handle;
+        self.context.event(Event::Request(Box::new(event::Request { handle, route, lines, body })));
+        let answer = place.answer().await;
+        drop((place, held));
         match answer {
-            Ok(answer) => self.response(answer, &parts.method, &parts.headers).await,
-            Err(_) => {
+            Some(answer) => self.response(answer, &parts.method, &parts.headers).await,
+            None => {
                 let message = "the handler did not answer in time";
                 error(StatusCode::SERVICE_UNAVAILABLE, message, &parts.headers)
             }
@@ -372,11 +329,26 @@ impl Http {
         if response.status() == StatusCode::OK {
             *response.status_mut() = status;
         }
-        let mut own = HeaderMap::new();
-        for (name, value) in &answer.headers {
-            let (Ok(name), Ok(value)) =
-                (HeaderName::try_from(name.as_str()), HeaderValue::from_str(value))
-            else {
+        let own = self.headers(&answer.headers);
+        if response.headers().is_empty() {
+            *response.headers_mut() = own;
+            return response;
+        }
+        // A handler's header replaces the engine's; one it repeats stays repeated.
+        response.headers_mut().extend(own);
+        response
+    }
+    /// The headers of a handler's answer, of lines `name:value`.
+    fn headers(&self, lines: &Bytes) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            let colon = line.iter().position(|byte| *byte == b':').unwrap_or(0);
+            let (name, value) = (&line[..colon], line.get(colon + 1..).unwrap_or_default());
+            let (Ok(name), Ok(value)) = (
+                HeaderName::from_bytes(name),
+                HeaderValue::from_maybe_shared(lines.slice_ref(value)),
+            ) else {
+                let name = String::from_utf8_lossy(name);
                 let message =
                     format!("the header {name:?} is not one HTTP allows; it was left out");
                 self.context.log(LogLevel::Warning, message);
@@ -384,11 +356,9 @@ impl Http {
             };
             // hyper frames the body and knows its length.
             if name != header::CONTENT_LENGTH && name != header::TRANSFER_ENCODING {
-                own.append(name, value);
+                headers.append(name, value);
             }
         }
-        // A handler's header replaces the engine's; one it repeats stays repeated.
-        response.headers_mut().extend(own);
-        response
+        headers
     }
 }

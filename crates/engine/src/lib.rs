@@ -5,27 +5,32 @@
 //! Read in this order; imports run downward only, from the last floor to the first (a test checks
 //! it).
 //! - plain data: [`config`] every limit and timer; [`close`] close codes; [`path`] the canonical form
-//!   of a concrete path; `slots` handles; `token` words of headers; [`message`] prepared frames
+//!   of a concrete path; `slots` handles; `clock` a shard's time; `token` words of headers;
+//!   [`message`] prepared frames
 //! - machines: [`router`] patterns and matching; [`deflate`] compressed messages; `codec` what a
-//!   client's bytes mean; `keepalive` when a peer is given up; [`outbox`] frames waiting to be
+//!   client's bytes mean; [`lines`] what handlers are told of a request; `keepalive` when a peer is given up; [`outbox`] frames waiting to be
 //!   written; [`topics`] who is where; [`template`] and [`static_files`] pages and files
 //! - the border: `shared` configuration and counters of all shards; [`event`] what shards tell the
 //!   handlers' thread; `command` what they are told; [`outgoing`] commands not committed yet;
 //!   [`backplane`] the way to other processes; [`publisher`] that thread's sending side; [`routes`]
 //!   the table both read
 //! - sockets: `extension` and `subprotocol` what is agreed; [`upgrade`] the opening handshake;
-//!   `socket` what is written to; `wire` a socket under HTTP, with its timers; `context` what a
-//!   shard's sockets share; `connection` one upgraded socket; `hub` a shard's connections by topic;
-//!   `response` what the engine answers by itself; `opening` from the request to the connection
+//!   `socket` what is written to; `traffic` how long a socket under HTTP may take, and `wire` that
+//!   socket; `context` what a shard's sockets share; `connection` one upgraded socket; `hub` a shard's
+//!   connections by topic; `response` what the engine answers by itself; `opening` from the request to
+//!   the connection
 //! - requests: `client_ip`; `framing` which are refused unread; `body` what comes in; `held` what is
-//!   on its way out; `http`, which uses them
-//! - [`shard`](self) the thread that owns them; [`server`] the engine as a whole
+//!   on its way out; `waiting` for a handler's answer; `http`, which uses them
+//! - `acceptor` where sockets come from; [`shard`](self) the thread that owns them; [`server`] the
+//!   engine as a whole
 //! - `fuzzing` what random bytes are fed to, in no other build
 #![forbid(unsafe_code)]
 
+mod acceptor;
 pub mod backplane;
 mod body;
 mod client_ip;
+mod clock;
 pub mod close;
 mod codec;
 mod command;
@@ -43,6 +48,7 @@ mod html_context;
 mod http;
 mod hub;
 mod keepalive;
+pub mod lines;
 pub mod message;
 mod opening;
 pub mod outbox;
@@ -64,7 +70,9 @@ mod template_escape;
 mod template_filters;
 mod token;
 pub mod topics;
+mod traffic;
 pub mod upgrade;
+mod waiting;
 mod wire;
 
 pub use command::{Answer, AnswerBody};

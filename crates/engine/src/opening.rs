@@ -13,8 +13,9 @@ use hyper_util::rt::TokioIo;
 use crate::connection::{Agreed, Connection};
 use crate::context::Context;
 use crate::deflate::Window;
-use crate::event::{Event, Head, LogLevel, Opened};
+use crate::event::{Event, LogLevel, Opened};
 use crate::hub::Hub;
+use crate::lines;
 use crate::outbox::Gauge;
 use crate::path;
 use crate::response::{Body, TEXT, full, insert};
@@ -41,7 +42,7 @@ struct Opening {
     ip: IpAddr,
     protocol: Box<str>,
     window: Option<Window>,
-    head: Head,
+    head: Box<str>,
 }
 
 impl Opener {
@@ -81,7 +82,7 @@ impl Opener {
             Full::Address => Rejection::TooManyFromAddress,
         })?;
         let query = request.uri().query().unwrap_or_default().to_owned();
-        let head = Head::new(request.headers());
+        let head = lines::of_headers(request.headers()).into_boxed_str();
         let protocol = accepted.protocol.clone().unwrap_or_default().into();
         let window = accepted.extension.map(|agreed| agreed.window);
         let upgraded = hyper::upgrade::on(request);

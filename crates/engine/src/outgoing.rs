@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::command::{Ack, Command, CommandBatch, CommandQueue, Origin};
+use crate::command::{Ack, Answer, AnswerBody, Command, CommandBatch, CommandQueue, Origin};
 use crate::message::{self, Kind};
 use crate::shared::Shared;
 use crate::slots::Handle;
@@ -207,6 +207,41 @@ impl Outgoing {
             self.shards[shard].lock().large += frame.len();
             self.command(shard, Command::ToAll { exclude, frame: frame.clone() });
         }
+    }
+
+    /// Answers an HTTP request with header lines and a body.
+    pub(crate) fn respond(
+        &mut self,
+        handle: Handle,
+        status: u16,
+        headers: &impl Source,
+        body: &impl Source,
+    ) {
+        let Some(way) = self.shards.get(handle.shard()) else {
+            return;
+        };
+        let outgoing = &mut *way.lock();
+        let length = headers.length() + body.length();
+        if length >= LARGE {
+            // Node-API ends each with a zero, which the next one overwrites.
+            let mut bytes = BytesMut::with_capacity(length + 1);
+            headers.append(&mut bytes);
+            let headers = bytes.split().freeze();
+            body.append(&mut bytes);
+            let body = AnswerBody::Bytes(bytes.freeze());
+            outgoing.large += length;
+            let answer = Box::new(Answer { status, headers, body });
+            outgoing.commands.push(Command::RespondAlone { handle, answer });
+        } else {
+            outgoing.arena.reserve(length + 1);
+            let start = outgoing.arena.len() as u32;
+            headers.append(&mut outgoing.arena);
+            let middle = outgoing.arena.len() as u32;
+            body.append(&mut outgoing.arena);
+            let end = outgoing.arena.len() as u32;
+            outgoing.commands.push(Command::Respond { handle, status, start, middle, end });
+        }
+        way.commit_if_full(outgoing, &self.shared);
     }
 
     pub(crate) fn command(&mut self, shard: usize, command: Command) {

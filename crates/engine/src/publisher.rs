@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::backplane::Publishes;
 use crate::command::{Answer, Command, CommandQueue, Origin};
-use crate::event::{Head, Opened};
+use crate::event::Opened;
 use crate::outbox::Gauge;
 use crate::outgoing::{COMMIT_BYTES, Outgoing, Source, ToShard};
 use crate::shared::Shared;
@@ -21,7 +21,7 @@ struct Member {
     handle: Handle,
     id: u128,
     path: Arc<str>,
-    head: Head,
+    head: Box<str>,
     gauge: Arc<Gauge>,
     /// Whether compression was agreed.
     compresses: bool,
@@ -163,8 +163,8 @@ impl Publisher {
         self.members.iter().flatten().flatten().count()
     }
 
-    /// The headers of the connection's upgrade request.
-    pub fn head(&self, handle: Handle) -> Option<&Head> {
+    /// The headers of the connection's upgrade request, a line `name:value` each.
+    pub fn head(&self, handle: Handle) -> Option<&str> {
         Some(&self.member(handle)?.head)
     }
 
@@ -257,11 +257,23 @@ impl Publisher {
         known
     }
 
-    /// Answers an HTTP request. A handle that is no longer waited for is ignored.
-    pub fn respond(&mut self, handle: Handle, answer: Answer) {
+    /// Answers an HTTP request; `headers` are lines `name:value`. A handle that is no longer waited
+    /// for is ignored.
+    pub fn respond(
+        &mut self,
+        handle: Handle,
+        status: u16,
+        headers: &impl Source,
+        body: &impl Source,
+    ) {
+        self.outgoing.respond(handle, status, headers, body);
+    }
+
+    /// Answers an HTTP request with what is at hand already, or a file.
+    pub fn answer(&mut self, handle: Handle, answer: Answer) {
         if handle.shard() < self.outgoing.shards() {
             let answer = Box::new(answer);
-            self.outgoing.command(handle.shard(), Command::Respond { handle, answer });
+            self.outgoing.command(handle.shard(), Command::RespondAlone { handle, answer });
         }
     }
 

@@ -12,10 +12,11 @@ use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 
-use crate::command::{Command, CommandBatch, CommandQueue};
+use crate::acceptor;
+use crate::command::{Answer, AnswerBody, Command, CommandBatch, CommandQueue};
 use crate::connection::Connection;
 use crate::context::{Context, Stage};
 use crate::event::{Event, EventQueue, LogLevel};
@@ -47,10 +48,6 @@ const FAN_OUT_TURNS: u32 = 64;
 /// Threads that read files for a shard at a time; more requests for files wait for one. Without a bound
 /// of ours peers could have 512 of them.
 const FILE_THREADS: usize = 16;
-/// Pause of the acceptor when no socket can be opened, for want of file descriptors above all.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// The acceptor complains at most this often.
-const ACCEPT_LOG_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What all shards of an engine know.
 pub(crate) struct Common {
@@ -102,6 +99,7 @@ pub(crate) fn runtime() -> std::io::Result<LocalRuntime> {
         .on_thread_unpark(|| {
             CURRENT.with_borrow(|shard| {
                 if let Some(shard) = shard {
+                    shard.context.clock.read();
                     shard.commands().unpark();
                 }
             });
@@ -127,7 +125,12 @@ pub(crate) fn run(
     let main = Rc::clone(&shard);
     runtime.block_on(async move {
         if let Some(listener) = listener {
-            tokio::task::spawn_local(accept(Rc::clone(&main), listener));
+            let placing = Rc::clone(&main);
+            let context = Rc::clone(&main.context);
+            tokio::task::spawn_local(async move {
+                acceptor::accept(&context, listener, |stream, peer| place(&placing, stream, peer))
+                    .await;
+            });
         }
         tokio::task::spawn_local(sweep(Rc::clone(&main)));
         tokio::task::spawn_local(take_overdue(Rc::clone(&main)));
@@ -293,7 +296,15 @@ impl Shard {
                 Some(connection) => connection.drain(),
                 None => self.context.event(Event::Drained { handle }),
             },
-            Command::Respond { handle, answer } => self.http.respond(handle, *answer),
+            Command::Respond { handle, status, start, middle, end } => {
+                let [start, middle, end] = [start, middle, end].map(|at| at as usize);
+                // The lines are read at once; a slow client must not keep the arena.
+                let body = Bytes::copy_from_slice(&arena[middle..end]);
+                let headers = arena.slice(start..middle);
+                let answer = Answer { status, headers, body: AnswerBody::Bytes(body) };
+                self.http.respond(handle, answer);
+            }
+            Command::RespondAlone { handle, answer } => self.http.respond(handle, *answer),
             Command::Adopt { socket, peer, load } => match TcpStream::from_std(socket) {
                 Ok(stream) => self.adopt(stream, peer, load),
                 Err(error) => {
@@ -399,6 +410,7 @@ impl Shard {
         self.deadline.set(Some(Instant::now() + timeout));
         let _ = self.context.farewell.set((code, reason.into()));
         self.context.stage.send_replace(Stage::Draining);
+        self.http.stage_changed();
         let connections: Vec<_> = self.hub.borrow().connections().map(Rc::clone).collect();
         for connection in connections {
             connection.close(code, reason);
@@ -418,6 +430,7 @@ impl Shard {
                 connection.terminate();
             }
             self.context.stage.send_replace(Stage::Ending);
+            self.http.stage_changed();
         } else if self.context.shared.load(self.context.shard) > 0 {
             return;
         }
@@ -448,6 +461,7 @@ async fn sweep(shard: Rc<Shard>) {
     loop {
         tokio::time::sleep(period).await;
         let now = Instant::now();
+        shard.context.clock.read();
         let connections: Vec<_> = shard.hub.borrow().connections().map(Rc::clone).collect();
         for connection in connections {
             let handle = Some(connection.handle);
@@ -455,7 +469,7 @@ async fn sweep(shard: Rc<Shard>) {
                 connection.terminate();
             }
         }
-        shard.context.contain(None, || shard.http.sweep(now));
+        shard.context.contain(None, || shard.http.sweep());
         shard.work();
     }
 }
@@ -467,6 +481,9 @@ fn sweep_period(config: &crate::config::Config) -> Duration {
         config.idle_timeout,
         config.closing_timeout,
         config.handler_timeout,
+        config.header_timeout,
+        config.send_timeout,
+        config.keep_alive_timeout,
         config.shutdown_timeout,
     ]
     .into_iter()
@@ -477,40 +494,8 @@ fn sweep_period(config: &crate::config::Config) -> Duration {
     .clamp(SWEEP_AT_LEAST, SWEEP_AT_MOST)
 }
 
-/// Accepts sockets and hands each to the shard with the fewest.
-async fn accept(shard: Rc<Shard>, listener: std::net::TcpListener) {
-    let listener = match TcpListener::from_std(listener) {
-        Ok(listener) => listener,
-        Err(error) => {
-            shard.context.log(LogLevel::Error, format!("the listener failed: {error}"));
-            return;
-        }
-    };
-    let mut stage = shard.context.stage.subscribe();
-    let mut complained: Option<Instant> = None;
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            // The listener is closed by leaving.
-            _ = stage.changed() => return,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((stream, peer)) => place(&shard, stream, peer),
-            Err(error) => {
-                if complained.is_none_or(|last| last.elapsed() >= ACCEPT_LOG_INTERVAL) {
-                    complained = Some(Instant::now());
-                    let message = format!("no socket could be accepted: {error}");
-                    shard.context.log(LogLevel::Warning, message);
-                }
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-}
-
+/// Hands a socket to the shard with the fewest.
 fn place(shard: &Shard, stream: TcpStream, peer: SocketAddr) {
-    prepare(&stream, shard.context.config());
     let load = Load::new(&shard.context.shared, shard.context.shared.least_loaded());
     let least = load.shard;
     if least == shard.context.shard {
@@ -523,16 +508,5 @@ fn place(shard: &Shard, stream: TcpStream, peer: SocketAddr) {
             shard.common.commands[least].push(CommandBatch::one(command));
         }
         Err(error) => shard.context.log(LogLevel::Warning, format!("{peer}: {error}")),
-    }
-}
-
-/// Small messages go out at once, and the kernel gives up on a peer that acknowledges nothing.
-fn prepare(stream: &TcpStream, config: &crate::config::Config) {
-    // Either may fail on a socket that is gone already, which the next read will say.
-    let _ = stream.set_nodelay(true);
-    #[cfg(target_os = "linux")]
-    if !config.ping_interval.is_zero() {
-        let timeout = config.ping_interval + config.ping_timeout;
-        let _ = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(timeout));
     }
 }

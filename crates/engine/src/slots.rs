@@ -109,15 +109,12 @@ impl<T> Slots<T> {
         value
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (Handle, &T)> {
-        self.entries.iter().enumerate().filter_map(|(slot, entry)| {
-            let value = entry.value.as_ref()?;
-            Some((Handle::new(self.shard, slot, entry.generation), value))
-        })
-    }
-
     pub(crate) fn values(&self) -> impl Iterator<Item = &T> {
         self.entries.iter().filter_map(|entry| entry.value.as_ref())
+    }
+
+    pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.entries.iter_mut().filter_map(|entry| entry.value.as_mut())
     }
 }
 

@@ -11,12 +11,14 @@ const FLOORS: &[&str] = &[
     "close",
     "path",
     "slots",
+    "clock",
     "token",
     "message",
     // machines
     "router",
     "deflate",
     "codec",
+    "lines",
     "keepalive",
     "outbox",
     "topics",
@@ -38,6 +40,7 @@ const FLOORS: &[&str] = &[
     "subprotocol",
     "upgrade",
     "socket",
+    "traffic",
     "wire",
     "context",
     "connection",
@@ -49,8 +52,10 @@ const FLOORS: &[&str] = &[
     "framing",
     "body",
     "held",
+    "waiting",
     "http",
     // the engine
+    "acceptor",
     "shard",
     "server",
     // random bytes

@@ -329,7 +329,7 @@ async fn the_header_timeout_is_over_once_a_request_is_being_handled() {
     let Seen::Request(handle, _) = request else { unreachable!("only that was waited for") };
     tokio::time::sleep(2 * PATIENT).await;
     server.with(|engine| {
-        engine.publisher().respond(handle, answer(200, "at last").expect("an answer"));
+        engine.publisher().answer(handle, answer(200, "at last").expect("an answer"));
     });
     assert_eq!(raw.response().await.text(), "at last");
 }

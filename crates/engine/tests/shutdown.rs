@@ -76,8 +76,9 @@ async fn a_shutdown_answers_what_is_in_flight_and_takes_nothing_new() {
     shut_down(&server, 1001, "");
     refused(&server).await;
     assert!(!server.seen().contains(&Seen::Stopped), "a request still waits");
-    let answer = Answer { status: 200, headers: Vec::new(), body: AnswerBody::Bytes("ok".into()) };
-    server.with(|engine| engine.publisher().respond(handle, answer));
+    let answer =
+        Answer { status: 200, headers: Default::default(), body: AnswerBody::Bytes("ok".into()) };
+    server.with(|engine| engine.publisher().answer(handle, answer));
     let response = raw.response().await;
     assert_eq!(response.text(), "ok");
     assert_eq!(response.header("connection"), Some("close"));
@@ -325,7 +326,7 @@ async fn a_handle_kept_after_its_connection_is_gone_reaches_nobody() {
             publisher.send(stale, &"for nobody");
             publisher.close(stale, 4000, "nobody");
             publisher.acknowledge(stale, 1_000);
-            publisher.respond(stale, answer(200, "nobody").expect("an answer"));
+            publisher.answer(stale, answer(200, "nobody").expect("an answer"));
             assert_eq!(publisher.join(stale), None);
             publisher.leave(stale);
             publisher.release(stale);

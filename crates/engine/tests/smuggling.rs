@@ -20,7 +20,7 @@ fn start() -> Server {
         .with(|config| config.keep_alive_timeout = Duration::from_secs(3))
         .request("ANY", "/{name}", |request| {
             let body = String::from_utf8_lossy(&request.body);
-            answer(200, &format!("{} {} {body:?}", request.method, request.target))
+            answer(200, &format!("{} {} {body:?}", request.method(), request.target()))
         })
         .websocket("/ws", quiet)
         .start()

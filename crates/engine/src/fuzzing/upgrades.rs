@@ -19,11 +19,10 @@ use hyper::service::service_fn;
 use super::Cuts;
 use crate::client_ip::client_ip;
 use crate::config::Config;
-use crate::event::Head;
-use crate::path;
 use crate::router::WebSocketRoute;
 use crate::token::is_token;
 use crate::upgrade::{self, Accepted, Rejection};
+use crate::{lines, path};
 
 const DEFLATE: &str = "permessage-deflate";
 const PEER: [u8; 4] = [10, 0, 0, 7];
@@ -86,10 +85,10 @@ fn served(input: &[u8], cuts: Cuts<'_>) -> Vec<Seen> {
 
 async fn serve(request: Request<Incoming>, config: &Config) -> Seen {
     let (parts, body) = request.into_parts();
-    let kept = Head::new(&parts.headers);
-    let kept: Vec<_> = kept.iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    let kept = lines::of_headers(&parts.headers);
+    let kept: Vec<_> = lines::headers(&kept).collect();
     assert_eq!(kept.len(), parts.headers.len(), "no header is lost or made up");
-    for ((name, value), (expected, raw)) in kept.iter().zip(&parts.headers) {
+    for ((name, value), (expected, raw)) in kept.into_iter().zip(&parts.headers) {
         assert_eq!(name, expected.as_str());
         assert!(raw.to_str().is_err() || raw.to_str().is_ok_and(|raw| raw == value));
         assert!(!value.contains(['\n', '\r', '\0']), "{value:?}");

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use bytes::Bytes;
 use engine::config::Config;
 use engine::event::{Event, LogLevel, Request};
 use engine::message::Kind;
@@ -250,7 +251,7 @@ pub(crate) fn quiet(_: &mut Peer<'_>, _: On<'_>) {}
 
 /// An answer with a body and no headers.
 pub(crate) fn answer(status: u16, body: &str) -> Option<Answer> {
-    Some(Answer { status, headers: Vec::new(), body: AnswerBody::Bytes(body.to_owned().into()) })
+    Some(Answer { status, headers: Bytes::new(), body: AnswerBody::Bytes(body.to_owned().into()) })
 }
 
 enum Wake {
@@ -359,10 +360,15 @@ impl Handlers {
             }
             Event::Request(request) => {
                 let handler = &mut self.requests[request.route as usize];
-                if let Some(answer) = handler(request) {
-                    engine.publisher().respond(request.handle, answer);
+                let (handle, publisher) = (request.handle, engine.publisher());
+                match handler(request) {
+                    Some(Answer { status, headers, body: AnswerBody::Bytes(body) }) => {
+                        publisher.respond(handle, status, &&headers[..], &&body[..]);
+                    }
+                    Some(answer) => publisher.answer(handle, answer),
+                    None => {}
                 }
-                self.record.add(Seen::Request(request.handle, request.target.clone()));
+                self.record.add(Seen::Request(request.handle, request.target().to_owned()));
             }
             Event::Drained { handle } => self.record.add(Seen::Drained(*handle)),
             Event::Stopped => self.record.add(Seen::Stopped),

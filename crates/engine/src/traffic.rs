@@ -1,0 +1,205 @@
+//! The sockets of a shard that carry requests, and how long each may take for what it does.
+//!
+//! hyper's own timers cost each request several times what a sweep over all sockets costs in a
+//! second; and it has none for a client that takes nothing of what it is sent.
+
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::Waker;
+
+use tokio::sync::Notify;
+
+use crate::clock::{Clock, Moment, Since};
+use crate::config::Config;
+use crate::slots::{Handle, Slots};
+
+/// What a wire, the requests that come over it and the sweep tell each other. Atomic because hyper
+/// wants a stream that can be sent; all of it stays on one thread.
+#[derive(Debug)]
+pub(crate) struct Traffic {
+    clock: Arc<Clock>,
+    /// A head was ever here.
+    asked: AtomicBool,
+    /// A head has arrived, and its request is not answered yet.
+    serving: AtomicBool,
+    /// A head is arriving. So it is from the beginning, which bounds silence too.
+    head: Since,
+    /// Something waits for room in the socket.
+    send: Since,
+    /// Between two requests: from the last bytes of an answer to the end of the next head.
+    rest: Since,
+    /// The sweep has found that the next head comes too late.
+    head_late: AtomicBool,
+    /// The sweep has found that the client takes nothing.
+    send_late: AtomicBool,
+    /// The socket is full: something waits to be written.
+    full: AtomicBool,
+    flushed: Notify,
+    task: OnceLock<Waker>,
+}
+
+impl Traffic {
+    fn new(clock: Arc<Clock>) -> Self {
+        let head = Since::default();
+        head.begin(clock.now());
+        Self {
+            clock,
+            asked: AtomicBool::new(false),
+            serving: AtomicBool::new(false),
+            head,
+            send: Since::default(),
+            rest: Since::default(),
+            head_late: AtomicBool::new(false),
+            send_late: AtomicBool::new(false),
+            full: AtomicBool::new(false),
+            flushed: Notify::new(),
+            task: OnceLock::new(),
+        }
+    }
+
+    /// The socket's task says how it is woken. Of several wakers the first one counts: a task has one.
+    pub(crate) fn set_task(&self, waker: &Waker) {
+        if self.task.get().is_none() {
+            let _ = self.task.set(waker.clone());
+        }
+    }
+
+    pub(crate) fn wake(&self) {
+        if let Some(waker) = self.task.get() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Whether any request came.
+    pub(crate) fn was_asked(&self) -> bool {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    /// A request is about to be answered.
+    pub(crate) fn begin(&self) {
+        self.asked.store(true, Ordering::Relaxed);
+        self.serving.store(true, Ordering::Relaxed);
+        self.head.end();
+        self.rest.end();
+    }
+
+    /// Its answer is there.
+    pub(crate) fn end(&self) {
+        self.rest.set(self.clock.now());
+        self.serving.store(false, Ordering::Relaxed);
+    }
+
+    /// Waits until all that was answered is on its way. hyper reads the next request of a client
+    /// that takes no answers, and would gather them without end.
+    pub(crate) async fn flushed(&self) {
+        while self.full.load(Ordering::Relaxed) {
+            self.flushed.notified().await;
+        }
+    }
+
+    /// The wire has written all that hyper had.
+    pub(crate) fn flush(&self) {
+        if self.full.swap(false, Ordering::Relaxed) {
+            self.flushed.notify_one();
+        }
+    }
+
+    /// The wire has read `bytes`.
+    pub(crate) fn came(&self, bytes: usize) {
+        if bytes > 0 && !self.serving.load(Ordering::Relaxed) {
+            self.head.begin(self.clock.now());
+        }
+    }
+
+    /// The wire has written something.
+    pub(crate) fn went(&self) {
+        self.send.end();
+        self.send_late.store(false, Ordering::Relaxed);
+        if self.rest.get().is_some() {
+            self.rest.set(self.clock.now());
+        }
+    }
+
+    /// The socket took nothing.
+    pub(crate) fn filled(&self) {
+        self.full.store(true, Ordering::Relaxed);
+        self.send.begin(self.clock.now());
+    }
+
+    /// Whether reading must end.
+    pub(crate) fn is_head_late(&self) -> bool {
+        self.head_late.load(Ordering::Relaxed) && !self.serving.load(Ordering::Relaxed)
+    }
+
+    /// Whether writing must end.
+    pub(crate) fn is_send_late(&self) -> bool {
+        self.send_late.load(Ordering::Relaxed)
+    }
+
+    /// Tells the socket's task if something takes too long.
+    fn check(&self, now: Moment, config: &Config) {
+        let over =
+            |since: &Since, limit| since.get().is_some_and(|since| now.since(since) >= limit);
+        let late = if self.send.get().is_some() {
+            over(&self.send, config.send_timeout).then_some(&self.send_late)
+        } else if self.serving.load(Ordering::Relaxed) {
+            None
+        } else {
+            let late = over(&self.head, config.header_timeout)
+                || over(&self.rest, config.keep_alive_timeout);
+            late.then_some(&self.head_late)
+        };
+        if let Some(late) = late {
+            late.store(true, Ordering::Relaxed);
+            self.wake();
+        }
+    }
+}
+
+/// The sockets of one shard.
+pub(crate) struct Traffics {
+    clock: Arc<Clock>,
+    sockets: RefCell<Slots<Arc<Traffic>>>,
+}
+
+/// A place among the sockets, given up when it is dropped.
+pub(crate) struct Listed<'a> {
+    traffics: &'a Traffics,
+    handle: Handle,
+    pub(crate) traffic: Arc<Traffic>,
+}
+
+impl Drop for Listed<'_> {
+    fn drop(&mut self) {
+        self.traffics.sockets.borrow_mut().remove(self.handle);
+    }
+}
+
+impl Traffics {
+    pub(crate) fn new(shard: usize, clock: Arc<Clock>) -> Self {
+        Self { clock, sockets: RefCell::new(Slots::new(shard)) }
+    }
+
+    /// `None` if there is no place left.
+    pub(crate) fn add(&self) -> Option<Listed<'_>> {
+        let traffic = Arc::new(Traffic::new(Arc::clone(&self.clock)));
+        let handle = self.sockets.borrow_mut().insert_with(|_| Arc::clone(&traffic))?;
+        Some(Listed { traffics: self, handle, traffic })
+    }
+
+    /// Looks at the times of all.
+    pub(crate) fn sweep(&self, config: &Config) {
+        let now = self.clock.now();
+        for traffic in self.sockets.borrow().values() {
+            traffic.check(now, config);
+        }
+    }
+
+    /// Wakes the task of each: the stage has changed.
+    pub(crate) fn wake_all(&self) {
+        for traffic in self.sockets.borrow().values() {
+            traffic.wake();
+        }
+    }
+}
