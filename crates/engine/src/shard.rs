@@ -1,6 +1,6 @@
 //! A shard: one thread with a single-threaded runtime that owns its connections outright.
 //!
-//! It carries out commands, writes what they queued, publishes events when it is about to park and
+//! It carries out commands, writes what they queued, publishes events when its sockets are quiet and
 //! sweeps its connections' timers. Nothing here is shared, so nothing is locked.
 
 use std::cell::{Cell, OnceCell, RefCell};
@@ -134,6 +134,8 @@ pub(crate) fn run(
         }
         tokio::task::spawn_local(sweep(Rc::clone(&main)));
         tokio::task::spawn_local(take_overdue(Rc::clone(&main)));
+        let context = Rc::clone(&main.context);
+        tokio::task::spawn_local(async move { context.publish_when_quiet().await });
         std::future::poll_fn(|task| {
             if main.waker.get().is_none() {
                 let _ = main.waker.set(task.waker().clone());

@@ -98,6 +98,8 @@ async fn what_one_handler_sends_broadcasts_and_closes_arrives_in_that_order() {
         })
         .start();
     let mut other = server.connect("/last").await;
+    // Events of two shards come in any order.
+    server.opened("/last", 1).await;
     let mut client = server.connect("/last").await;
     let handles = server.opened("/last", 2).await;
     client.send("go").await;
@@ -189,6 +191,8 @@ async fn a_connection_that_has_left_hears_nothing_more() {
             App::new().with(|config| config.io_threads = io_threads).websocket("/room", quiet);
         let server = server.start();
         let mut stays = server.connect("/room").await;
+        // Events of two shards come in any order.
+        server.opened("/room", 1).await;
         let mut leaves = server.connect("/room").await;
         let handles = server.opened("/room", 2).await;
         server.with(|engine| {
