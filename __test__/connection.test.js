@@ -1,5 +1,6 @@
 'use strict';
 
+const { inspect } = require('node:util');
 const { cleanUp, deferred, serve, sleep, until } = require('./support.js');
 
 afterEach(cleanUp);
@@ -32,6 +33,22 @@ describe('what is known of the peer', () => {
     expect(a.id).toMatch(/^[0-9a-f]{32}$/);
     expect(b.id).not.toBe(a.id);
     expect([a.path, b.path, a.ip]).toEqual(['/ws/jos%C3%A9', '/ws/jos%C3%A9', '127.0.0.1']);
+  });
+
+  test('console.log shows it, and what the user has put on it', async () => {
+    const { join } = await collecting('/ws');
+    const { connection } = await join('/ws');
+    connection.username = 'Zoë';
+    const shown = inspect(connection);
+    expect(shown).toMatch(/^WebSocketConnection \{/);
+    for (const text of [connection.id, "path: '/ws'", "ip: '127.0.0.1'", "protocol: ''", "username: 'Zoë'"]) expect(shown).toContain(text);
+  });
+
+  test('a line end in a param stays in it', async () => {
+    const { join } = await collecting('/ws/{a}/{b}');
+    const { connection } = await join('/ws/1%0A%0A2%25/x?q=1%0A2');
+    expect({ ...connection.params }).toEqual({ a: '1\n\n2%', b: 'x', q: '1\n2' });
+    expect(connection.protocol).toBe('');
   });
 
   test('params are decoded, typed, and joined by the query; the path wins', async () => {

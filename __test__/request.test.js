@@ -33,6 +33,13 @@ describe('#params', () => {
     expect(await (await fetch('/a%2Fb/-7/2.5/c/d%20e')).json()).toEqual({ name: 'a/b', id: -7, x: 2.5, rest: 'c/d e' });
   });
 
+  test('hold whatever a segment can hold, line ends, marks and header lines too', async () => {
+    const { fetch } = await looking('/{a}/{b}/{c}', (req) => [req.params, req.headers['x-real'], Object.keys(req.headers).includes('x-made')]);
+    const values = { a: '1%\n\n2\r\nx-made:up', b: '=:%0A', c: '100 % ö' };
+    const path = Object.values(values).map(encodeURIComponent).join('/');
+    expect(await (await fetch(`/${path}`, { headers: { 'x-real': 'yes' } })).json()).toEqual([values, 'yes', false]);
+  });
+
   test('do not take the query', async () => {
     const { fetch } = await looking('/a/{id}', (req) => [req.params, req.query]);
     expect(await (await fetch('/a/1?id=2&t=3')).json()).toEqual([{ id: '1' }, { id: '2', t: '3' }]);
