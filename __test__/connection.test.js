@@ -35,13 +35,15 @@ describe('what is known of the peer', () => {
     expect([a.path, b.path, a.ip]).toEqual(['/ws/jos%C3%A9', '/ws/jos%C3%A9', '127.0.0.1']);
   });
 
-  test('console.log shows it, and what the user has put on it', async () => {
+  test('console.log and JSON show it, and what the user has put on it', async () => {
     const { join } = await collecting('/ws');
     const { connection } = await join('/ws');
     connection.username = 'Zoë';
     const shown = inspect(connection);
     expect(shown).toMatch(/^WebSocketConnection \{/);
     for (const text of [connection.id, "path: '/ws'", "ip: '127.0.0.1'", "protocol: ''", "username: 'Zoë'"]) expect(shown).toContain(text);
+    const { id } = connection;
+    expect(JSON.parse(JSON.stringify(connection))).toEqual({ id, path: '/ws', ip: '127.0.0.1', protocol: '', username: 'Zoë' });
   });
 
   test('a line end in a param stays in it', async () => {

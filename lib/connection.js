@@ -172,10 +172,15 @@ class WebSocketConnection {
     return link.state === GONE ? 0 : link.host.engine.count(link.topic);
   }
 
-  /** What `console.log` shows: what everyone wants to see, and what the user has put on it. */
-  [inspect.custom](depth, options, show) {
+  /** @returns {object} What a log wants to see, and what the user has put on it */
+  toJSON() {
     const { id, path, ip, protocol } = this;
-    return `${this.constructor.name} ${show({ id, path, ip, protocol, ...this }, options)}`;
+    return { id, path, ip, protocol, ...this };
+  }
+
+  /** What `console.log` shows. */
+  [inspect.custom](depth, options, show) {
+    return `${this.constructor.name} ${show(this.toJSON(), options)}`;
   }
 
   #line(index) {

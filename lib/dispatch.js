@@ -21,6 +21,7 @@ const MAX_EVENTS = 512;
 const WORDS = 4;
 /** Milliseconds of handlers after which timers and other I/O get their turn. */
 const MAX_BATCH_TIME = 2;
+/** Milliseconds of handlers after which the shards get what was sent so far, to write it while the other handlers run. */
 const FLUSH_TIME = 0.03;
 /** The clock is read after every eighth event: reading it costs a noticeable part of a short handler. */
 const CLOCK_MASK = 7;
@@ -212,9 +213,9 @@ class Dispatch {
     this.#host.log[LOG_LEVELS.has(level) ? level : 'info'](handle === 0 ? message : `${subject}: ${message}`);
   }
 
-  #open(handle, place, id, parts) {
+  #open(handle, place, id, lines) {
     const link = new Link(this.#host, handle, place, this.#router.route(id));
-    link.connection = new WebSocketConnection(link, parts);
+    link.connection = new WebSocketConnection(link, lines);
     this.#links.add(link);
     link.topic = this.#host.calls.join(handle);
     this.#call(link, 'open', '');

@@ -7,6 +7,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::null_mut;
 use std::rc::Rc;
 
+use engine::Handle;
+use engine::publisher::Publisher;
 use napi::bindgen_prelude::{Env, JsValue, Object};
 use napi::{Error, sys};
 
@@ -267,18 +269,31 @@ unsafe extern "C" fn join(env: sys::napi_env, info: sys::napi_callback_info) -> 
     }
 }
 
+/// Does `work` for the connection whose handle is the one argument.
+///
+/// # Safety
+/// As for [`answer`].
+unsafe fn of_connection(
+    env: sys::napi_env,
+    info: sys::napi_callback_info,
+    work: impl FnOnce(&mut Publisher, Handle),
+) -> sys::napi_value {
+    // SAFETY: what this function asks for.
+    unsafe {
+        answer::<1>(env, info, |call| {
+            let handle = handle_of(call.number(0)?);
+            call.with(|bridge| work(bridge.engine.publisher(), handle));
+            Ok(null_mut())
+        })
+    }
+}
+
 /// `leave(handle: number): void`
 ///
 /// A `close` is dispatched: the connection leaves its path.
 unsafe extern "C" fn leave(env: sys::napi_env, info: sys::napi_callback_info) -> sys::napi_value {
     // SAFETY: Node-API calls.
-    unsafe {
-        answer::<1>(env, info, |call| {
-            let handle = handle_of(call.number(0)?);
-            call.with(|bridge| bridge.engine.publisher().leave(handle));
-            Ok(null_mut())
-        })
-    }
+    unsafe { of_connection(env, info, Publisher::leave) }
 }
 
 /// `release(handle: number): void`
@@ -286,11 +301,5 @@ unsafe extern "C" fn leave(env: sys::napi_env, info: sys::napi_callback_info) ->
 /// The `close` handler has settled: the connection is forgotten.
 unsafe extern "C" fn release(env: sys::napi_env, info: sys::napi_callback_info) -> sys::napi_value {
     // SAFETY: Node-API calls.
-    unsafe {
-        answer::<1>(env, info, |call| {
-            let handle = handle_of(call.number(0)?);
-            call.with(|bridge| bridge.engine.publisher().release(handle));
-            Ok(null_mut())
-        })
-    }
+    unsafe { of_connection(env, info, Publisher::release) }
 }

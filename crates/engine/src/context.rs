@@ -152,7 +152,7 @@ impl<Connection> Context<Connection> {
     }
 
     /// Publishes what is gathered once the sockets have no more: to wake the handlers' thread costs
-    /// ten times what a look at the sockets costs.
+    /// both threads system calls and a switch, and another look at the sockets one system call.
     pub(crate) async fn publish_when_quiet(&self) {
         loop {
             self.begun.notified().await;

@@ -16,6 +16,8 @@ use crate::slots::Handle;
 pub const MAX_TAKEN: usize = 512;
 /// Log lines that may wait to be handed over; more are counted and dropped.
 pub const MAX_WAITING_LOGS: usize = 1_000;
+/// What most connections need for the lines about them beside path and query, in bytes.
+const OPENED_ROOM: usize = 96;
 /// Emptied batches kept for reuse.
 const MAX_SPARE: usize = 16;
 /// A batch whose buffer grew past this is not kept, in bytes.
@@ -141,7 +143,7 @@ pub struct Opened {
 impl Opened {
     /// Id, path, address, query and protocol, then parameters.
     pub fn lines(&self) -> Lines {
-        let mut lines = Lines::default();
+        let mut lines = Lines::with_capacity(OPENED_ROOM + self.path.len() + self.query.len());
         lines.push(&id_text(self.id));
         lines.push(&self.path);
         lines.push_ip(self.ip);

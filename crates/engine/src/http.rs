@@ -338,6 +338,7 @@ impl Http {
         response.headers_mut().extend(own);
         response
     }
+
     /// The headers of a handler's answer, of lines `name:value`.
     fn headers(&self, lines: &Bytes) -> HeaderMap {
         let mut headers = HeaderMap::new();

@@ -8,8 +8,9 @@
 //!   of a concrete path; `slots` handles; `clock` a shard's time; `token` words of headers;
 //!   [`message`] prepared frames
 //! - machines: [`router`] patterns and matching; [`deflate`] compressed messages; `codec` what a
-//!   client's bytes mean; [`lines`] what handlers are told of a request; `keepalive` when a peer is given up; [`outbox`] frames waiting to be
-//!   written; [`topics`] who is where; [`template`] and [`static_files`] pages and files
+//!   client's bytes mean; [`lines`] what handlers are told of a request; `keepalive` when a peer is
+//!   given up; [`outbox`] frames waiting to be written; [`topics`] who is where; [`template`] and
+//!   [`static_files`] pages and files
 //! - the border: `shared` configuration and counters of all shards; [`event`] what shards tell the
 //!   handlers' thread; `command` what they are told; [`outgoing`] commands not committed yet;
 //!   [`backplane`] the way to other processes; [`publisher`] that thread's sending side; [`routes`]

@@ -14,7 +14,7 @@ use http::{HeaderMap, Method};
 use crate::router::{ParamValue, Params};
 
 /// The lines of one text.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lines(String);
 
 /// What most header lines need, in bytes.
@@ -31,7 +31,7 @@ impl Lines {
         headers: &HeaderMap,
     ) -> Self {
         let first = method.as_str().len() + target.len() + path.len() + HEADER_ROOM;
-        let mut lines = Self(String::with_capacity(first + headers.len() * HEADER_ROOM));
+        let mut lines = Self::with_capacity(first + headers.len() * HEADER_ROOM);
         lines.push(method.as_str());
         lines.push(target);
         lines.push(path);
@@ -39,6 +39,10 @@ impl Lines {
         lines.push_params(params);
         push_headers(&mut lines.0, headers);
         lines
+    }
+
+    pub(crate) fn with_capacity(bytes: usize) -> Self {
+        Self(String::with_capacity(bytes))
     }
 
     /// Adds a line.

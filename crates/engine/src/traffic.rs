@@ -82,6 +82,8 @@ impl Traffic {
         self.serving.store(true, Ordering::Relaxed);
         self.head.end();
         self.rest.end();
+        // It came at the last moment, and what comes behind it has its own time.
+        self.head_late.store(false, Ordering::Relaxed);
     }
 
     /// Its answer is there.
@@ -129,7 +131,7 @@ impl Traffic {
 
     /// Whether reading must end.
     pub(crate) fn is_head_late(&self) -> bool {
-        self.head_late.load(Ordering::Relaxed) && !self.serving.load(Ordering::Relaxed)
+        self.head_late.load(Ordering::Relaxed)
     }
 
     /// Whether writing must end.
@@ -201,5 +203,27 @@ impl Traffics {
         for traffic in self.sockets.borrow().values() {
             traffic.wake();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_head_that_arrives_after_all_leaves_nothing_behind_for_the_next_one() {
+        let clock = Arc::new(Clock::new());
+        let traffic = Traffic::new(Arc::clone(&clock));
+        let config = Config { header_timeout: Duration::ZERO, ..Config::default() };
+        traffic.check(clock.now(), &config);
+        assert!(traffic.is_head_late());
+        traffic.begin();
+        traffic.check(clock.now(), &config);
+        assert!(!traffic.is_head_late(), "its handler may take as long as it does");
+        traffic.end();
+        traffic.check(clock.now(), &config);
+        assert!(!traffic.is_head_late(), "silence has another limit");
     }
 }
