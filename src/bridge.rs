@@ -41,7 +41,11 @@ impl Bridge {
         for (handle, bytes) in self.given.drain(..).flatten() {
             publisher.acknowledge(handle, bytes);
         }
-        publisher.commit();
+        if self.engine.events().is_empty() {
+            self.engine.publisher().commit();
+        } else {
+            self.engine.publisher().hand_over();
+        }
         if self.engine.events().finish() {
             self.engine.events().ring_again();
         }

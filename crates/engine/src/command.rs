@@ -75,6 +75,24 @@ pub(crate) enum Command {
     Terminate,
 }
 
+impl Command {
+    /// Whether any thread may carry it out that has the shard's lease: it starts no task and wakes
+    /// none as a rule. A wake from another thread is a system call of its own.
+    pub(crate) fn is_light(&self) -> bool {
+        matches!(
+            self,
+            Command::Send { .. }
+                | Command::SendAlone { .. }
+                | Command::Broadcast { .. }
+                | Command::BroadcastAlone { .. }
+                | Command::Join { .. }
+                | Command::Leave { .. }
+                | Command::Release { .. }
+                | Command::Drain { .. }
+        )
+    }
+}
+
 /// What a handler answers an HTTP request with.
 #[derive(Debug)]
 pub struct Answer {

@@ -156,7 +156,8 @@ impl<Connection> Context<Connection> {
     pub(crate) async fn publish_when_quiet(&self) {
         loop {
             self.begun.notified().await;
-            let mut gathered = 0;
+            // Whoever was awake with the first one had its turn before this task.
+            let mut gathered = self.batch.borrow().events.len();
             loop {
                 // The runtime looks at the sockets before it comes back here.
                 tokio::task::yield_now().await;

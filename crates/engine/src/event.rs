@@ -321,6 +321,11 @@ impl EventQueue {
         self.push_one(Event::Log { level, handle, message });
     }
 
+    /// Whether events wait.
+    pub fn is_empty(&self) -> bool {
+        self.lock().batches.is_empty()
+    }
+
     /// Whether the taker is, or will be, in a turn.
     pub(crate) fn is_rung(&self) -> bool {
         self.rung.load(Ordering::Acquire)

@@ -12,8 +12,8 @@
 //!   given up; [`outbox`] frames waiting to be written; [`topics`] who is where; [`template`] and
 //!   [`static_files`] pages and files
 //! - the border: `shared` configuration and counters of all shards; [`event`] what shards tell the
-//!   handlers' thread; `command` what they are told; [`outgoing`] commands not committed yet;
-//!   [`backplane`] the way to other processes; [`publisher`] that thread's sending side; [`routes`]
+//!   handlers' thread; `command` what they are told; `lease` who may touch a
+//!   shard; [`outgoing`] commands not committed yet; [`backplane`] the way to other processes; [`publisher`] that thread's sending side; [`routes`]
 //!   the table both read
 //! - sockets: `extension` and `subprotocol` what is agreed; [`upgrade`] the opening handshake;
 //!   `socket` what is written to; `traffic` how long a socket under HTTP may take, and `wire` that
@@ -25,7 +25,7 @@
 //! - `acceptor` where sockets come from; [`shard`](self) the thread that owns them; [`server`] the
 //!   engine as a whole
 //! - `fuzzing` what random bytes are fed to, in no other build
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod acceptor;
 pub mod backplane;
@@ -49,6 +49,7 @@ mod html_context;
 mod http;
 mod hub;
 mod keepalive;
+mod lease;
 pub mod lines;
 pub mod message;
 mod opening;

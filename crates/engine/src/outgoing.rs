@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::command::{Ack, Answer, AnswerBody, Command, CommandBatch, CommandQueue, Origin};
+use crate::lease::Lease;
 use crate::message::{self, Kind};
 use crate::shared::Shared;
 use crate::slots::Handle;
@@ -23,6 +24,10 @@ const LARGE: usize = 16 * 1024;
 /// Frames in a row are joined up to this many bytes, so that what a slow consumer has half received
 /// and must be finished stays small.
 const MAX_JOINED: usize = 64 * 1024;
+
+/// Writes that a batch may cause at most to be carried out in the place of a shard that sleeps, which
+/// cannot wake meanwhile.
+const WRITES_HERE: usize = 64;
 
 /// A message to be framed: its length is known before its bytes are written.
 pub trait Source {
@@ -69,6 +74,7 @@ pub(crate) struct Outgoing {
 /// lock it; neither holds it longer than a copy of one message takes.
 pub(crate) struct ToShard {
     queue: Arc<CommandQueue>,
+    lease: Lease,
     uncommitted: Mutex<Uncommitted>,
 }
 
@@ -80,6 +86,8 @@ struct Uncommitted {
     /// Bytes of frames that are not in the arena.
     large: usize,
     acks: Vec<Ack>,
+    /// To how many sockets the commands write at most; more than can be if one is not light.
+    writes: usize,
     /// Counts the commits.
     commits: u64,
 }
@@ -88,7 +96,10 @@ impl Outgoing {
     pub(crate) fn new(queues: Vec<Arc<CommandQueue>>, shared: Arc<Shared>) -> Self {
         let shards = queues
             .into_iter()
-            .map(|queue| Arc::new(ToShard { queue, uncommitted: Mutex::default() }))
+            .map(|queue| {
+                let (lease, uncommitted) = (Lease::default(), Mutex::default());
+                Arc::new(ToShard { queue, lease, uncommitted })
+            })
             .collect();
         Self { shards, shared }
     }
@@ -118,7 +129,7 @@ impl Outgoing {
             let frame = frame_alone(message);
             bytes = frame.len();
             outgoing.large += bytes;
-            outgoing.commands.push(Command::SendAlone { handle, frame });
+            outgoing.add(Command::SendAlone { handle, frame });
         } else {
             let (from, to) = outgoing.frame(message);
             bytes = (to - from) as usize;
@@ -130,8 +141,7 @@ impl Outgoing {
                     *frames += 1;
                 }
                 _ => {
-                    let command = Command::Send { handle, start: from, end: to, frames: 1 };
-                    outgoing.commands.push(command);
+                    outgoing.add(Command::Send { handle, start: from, end: to, frames: 1 });
                 }
             }
         }
@@ -155,6 +165,7 @@ impl Outgoing {
                 let way = &self.shards[shard];
                 let outgoing = &mut *way.lock();
                 outgoing.large += frame.len();
+                outgoing.writes += topic.count_in(shard) as usize;
                 let deflated = compressed
                     .then(|| Arc::clone(shared_deflated.get_or_insert_with(Arc::default)));
                 let topic = topic.id;
@@ -171,6 +182,7 @@ impl Outgoing {
             let outgoing = &mut *way.lock();
             let (from, to) = outgoing.frame(message);
             origin.depart(topic, shard, (to - from) as usize);
+            outgoing.writes += topic.count_in(shard) as usize;
             match outgoing.commands.last_mut() {
                 Some(Command::Broadcast { topic: same, origin: but, start, end, frames })
                     if *same == topic.id && *but == origin && joins(*start, *end, from, to) =>
@@ -231,7 +243,7 @@ impl Outgoing {
             let body = AnswerBody::Bytes(bytes.freeze());
             outgoing.large += length;
             let answer = Box::new(Answer { status, headers, body });
-            outgoing.commands.push(Command::RespondAlone { handle, answer });
+            outgoing.add(Command::RespondAlone { handle, answer });
         } else {
             outgoing.arena.reserve(length + 1);
             let start = outgoing.arena.len() as u32;
@@ -239,7 +251,7 @@ impl Outgoing {
             let middle = outgoing.arena.len() as u32;
             body.append(&mut outgoing.arena);
             let end = outgoing.arena.len() as u32;
-            outgoing.commands.push(Command::Respond { handle, status, start, middle, end });
+            outgoing.add(Command::Respond { handle, status, start, middle, end });
         }
         way.commit_if_full(outgoing, &self.shared);
     }
@@ -247,7 +259,7 @@ impl Outgoing {
     pub(crate) fn command(&mut self, shard: usize, command: Command) {
         let way = &self.shards[shard];
         let outgoing = &mut *way.lock();
-        outgoing.commands.push(command);
+        outgoing.add(command);
         way.commit_if_full(outgoing, &self.shared);
     }
 
@@ -265,10 +277,18 @@ impl Outgoing {
         }
     }
 
-    /// Hands everything to the shards and wakes those that sleep.
+    /// Hands everything to the shards and wakes those that sleep. A little for one that sleeps is
+    /// carried out here instead.
     pub(crate) fn commit(&mut self) {
         for way in &self.shards {
             way.commit(&mut way.lock(), &self.shared);
+        }
+    }
+
+    /// As [`Self::commit`], but nothing is carried out here.
+    pub(crate) fn hand_over(&mut self) {
+        for way in &self.shards {
+            way.hand_over(&mut way.lock(), &self.shared);
         }
     }
 }
@@ -283,14 +303,29 @@ impl ToShard {
         if outgoing.arena.len() + outgoing.large >= COMMIT_BYTES
             || outgoing.commands.len() >= COMMIT_COMMANDS
         {
-            self.commit(outgoing, shared);
+            self.hand_over(outgoing, shared);
+        }
+    }
+
+    fn hand_over(&self, outgoing: &mut Uncommitted, shared: &Shared) {
+        if let Some(batch) = outgoing.take(shared) {
+            self.queue.push(batch);
         }
     }
 
     fn commit(&self, outgoing: &mut Uncommitted, shared: &Shared) {
-        if let Some(batch) = outgoing.take(shared) {
+        // What is in the queue comes first.
+        let is_little = outgoing.writes <= WRITES_HERE && !self.queue.is_pending();
+        let Some(batch) = outgoing.take(shared) else { return };
+        let left = if is_little { self.lease.carry_out(batch) } else { Err(batch) };
+        if let Err(batch) = left {
             self.queue.push(batch);
         }
+    }
+
+    /// The lease of the shard.
+    pub(crate) fn lease(&self) -> &Lease {
+        &self.lease
     }
 
     /// How many commits there were.
@@ -314,6 +349,12 @@ impl ToShard {
 }
 
 impl Uncommitted {
+    /// Appends a command. What a broadcast writes is counted where its topic is known.
+    fn add(&mut self, command: Command) {
+        self.writes = if command.is_light() { self.writes + 1 } else { usize::MAX / 2 };
+        self.commands.push(command);
+    }
+
     /// Frames into the arena; returns the range.
     fn frame(&mut self, message: &impl Source) -> (u32, u32) {
         let from = self.arena.len();
@@ -329,6 +370,7 @@ impl Uncommitted {
             return None;
         }
         self.commits += 1;
+        self.writes = 0;
         let bytes = self.arena.len() + std::mem::take(&mut self.large);
         shared.add_buffered(bytes as isize);
         Some(CommandBatch {
@@ -349,4 +391,107 @@ fn frame_alone(message: &impl Source) -> Bytes {
     message::put_header(&mut out, message.kind(), message.length());
     message.append(&mut out);
     out.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::lease::Sleeper;
+    use crate::topics::Topics;
+
+    /// Notes how many commands each batch had.
+    #[derive(Clone, Default)]
+    struct Notes(Rc<RefCell<Vec<usize>>>);
+
+    impl Sleeper for Notes {
+        fn carry_out(&self, batch: CommandBatch) -> Result<(), CommandBatch> {
+            self.0.borrow_mut().push(batch.commands.len());
+            Ok(())
+        }
+    }
+
+    struct Fixture {
+        queue: Arc<CommandQueue>,
+        outgoing: Outgoing,
+        here: Notes,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let queue = Arc::new(CommandQueue::default());
+            let shared = Arc::new(Shared::new(Config::default(), 1));
+            let outgoing = Outgoing::new(vec![Arc::clone(&queue)], shared);
+            let here = Notes::default();
+            drop(outgoing.shards[0].lease().begin(Box::new(here.clone())));
+            Self { queue, outgoing, here }
+        }
+
+        fn send(&mut self, connections: usize) {
+            for slot in 0..connections {
+                self.outgoing.send(Handle::new(0, slot, 1), false, &"hello");
+            }
+        }
+
+        /// How many commands the shard finds in its queue, batch by batch.
+        fn queued(&self) -> Vec<usize> {
+            let mut taken = Vec::new();
+            self.queue.take(&mut taken);
+            taken.iter().map(|batch| batch.commands.len()).collect()
+        }
+    }
+
+    #[test]
+    fn a_little_is_carried_out_for_a_shard_that_sleeps() {
+        let mut fixture = Fixture::new();
+        fixture.send(WRITES_HERE);
+        fixture.outgoing.commit();
+        assert_eq!(fixture.here.0.take(), [WRITES_HERE]);
+        assert!(fixture.queued().is_empty());
+        fixture.send(WRITES_HERE + 1);
+        fixture.outgoing.commit();
+        assert!(fixture.here.0.take().is_empty(), "too much");
+        assert_eq!(fixture.queued(), [WRITES_HERE + 1]);
+    }
+
+    #[test]
+    fn a_broadcast_counts_its_members() {
+        let mut fixture = Fixture::new();
+        let topic = Topics::new(1).insert("/room".into(), 1);
+        for _ in 0..WRITES_HERE {
+            topic.add_member(0, false);
+        }
+        fixture.outgoing.fan_out(&topic, &"hello", Origin::Local(None));
+        fixture.outgoing.commit();
+        assert_eq!(fixture.here.0.take(), [1]);
+        topic.add_member(0, false);
+        fixture.outgoing.fan_out(&topic, &"hello", Origin::Local(None));
+        fixture.outgoing.commit();
+        assert!(fixture.here.0.take().is_empty(), "too much");
+        assert_eq!(fixture.queued(), [1]);
+    }
+
+    #[test]
+    fn what_waits_for_the_shard_comes_first() {
+        let mut fixture = Fixture::new();
+        fixture.send(1);
+        fixture.outgoing.hand_over();
+        fixture.send(2);
+        fixture.outgoing.commit();
+        assert!(fixture.here.0.take().is_empty());
+        assert_eq!(fixture.queued(), [1, 2]);
+    }
+
+    #[test]
+    fn what_needs_the_runtime_goes_to_the_shard() {
+        let mut fixture = Fixture::new();
+        fixture.outgoing.respond(Handle::new(0, 0, 1), 200, &"", &"hello");
+        fixture.send(1);
+        fixture.outgoing.commit();
+        assert!(fixture.here.0.take().is_empty());
+        assert_eq!(fixture.queued(), [2]);
+    }
 }

@@ -5,7 +5,7 @@
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Poll, Waker};
@@ -22,6 +22,7 @@ use crate::context::{Context, Stage};
 use crate::event::{Event, EventQueue, LogLevel};
 use crate::http::{Http, Served};
 use crate::hub::Hub;
+use crate::lease::{Awake, Sleeper};
 use crate::outbox::{Chunk, PINS_AT_MOST};
 use crate::outgoing::ToShard;
 use crate::routes::Routes;
@@ -82,7 +83,26 @@ struct Shard {
 thread_local! {
     /// The shard this thread runs, for the runtime's park hooks, which can capture nothing that
     /// stays on one thread. Set while the shard runs.
-    static CURRENT: RefCell<Option<Rc<Shard>>> = const { RefCell::new(None) };
+    static CURRENT: RefCell<Option<Current>> = const { RefCell::new(None) };
+}
+
+/// A shard and its lease, which is let go of last.
+struct Current {
+    shard: Rc<Shard>,
+    awake: Option<Awake>,
+}
+
+impl Current {
+    fn park(&mut self) {
+        self.shard.park();
+        self.awake = None;
+    }
+
+    fn unpark(&mut self) {
+        self.awake = self.shard.way().map(|way| way.lease().wake());
+        self.shard.context.clock.read();
+        self.shard.commands().unpark();
+    }
 }
 
 /// Makes the runtime of a shard; its thread then calls [`run`].
@@ -91,18 +111,10 @@ pub(crate) fn runtime() -> std::io::Result<LocalRuntime> {
         .enable_io()
         .enable_time()
         .max_blocking_threads(FILE_THREADS)
-        .on_thread_park(|| {
-            CURRENT
-                .with_borrow(|shard| shard.as_ref().map(|shard| shard.park()).unwrap_or_default())
-        })
         // The runtime must not own the queue: the queue has a waker, which owns the runtime.
+        .on_thread_park(|| CURRENT.with_borrow_mut(|now| now.iter_mut().for_each(Current::park)))
         .on_thread_unpark(|| {
-            CURRENT.with_borrow(|shard| {
-                if let Some(shard) = shard {
-                    shard.context.clock.read();
-                    shard.commands().unpark();
-                }
-            });
+            CURRENT.with_borrow_mut(|now| now.iter_mut().for_each(Current::unpark));
         })
         .build_local(LocalOptions::default())
 }
@@ -115,7 +127,9 @@ pub(crate) fn run(
     listener: Option<std::net::TcpListener>,
 ) {
     let shard = Shard::new(index, common);
-    CURRENT.set(Some(Rc::clone(&shard)));
+    let sleeper = Box::new(Rc::downgrade(&shard));
+    let awake = shard.way().map(|way| way.lease().begin(sleeper));
+    CURRENT.set(Some(Current { shard: Rc::clone(&shard), awake }));
     let turning = Rc::downgrade(&shard);
     shard.context.set_turn(Box::new(move || {
         if let Some(shard) = turning.upgrade() {
@@ -146,10 +160,29 @@ pub(crate) fn run(
         })
         .await;
     });
-    CURRENT.set(None);
+    // Nobody else may touch what is dropped here.
+    if let Some(awake) = CURRENT.take().and_then(|current| current.awake) {
+        awake.end();
+    }
     // Tasks hold connections and the shard holds them too: dropping the runtime ends the tasks.
     drop(runtime);
     drop(shard);
+}
+
+impl Sleeper for Weak<Shard> {
+    fn carry_out(&self, batch: CommandBatch) -> Result<(), CommandBatch> {
+        match self.upgrade() {
+            Some(shard) if shard.deadline.get().is_none() && !shard.context.shared.is_over() => {
+                shard.carry_out(batch);
+                shard.flush_slice();
+                shard.context.publish();
+                shard.context.say_meter();
+                Ok(())
+            }
+            // What it does then needs more than a batch carried out.
+            _ => Err(batch),
+        }
+    }
 }
 
 impl Shard {
@@ -181,6 +214,11 @@ impl Shard {
 
     fn commands(&self) -> &CommandQueue {
         &self.common.commands[self.context.shard]
+    }
+
+    /// How commands come to it.
+    fn way(&self) -> Option<&ToShard> {
+        self.common.ways.get(self.context.shard).map(Arc::as_ref)
     }
 
     /// Before the thread sleeps: everything gathered is published, and no command waits.

@@ -19,7 +19,7 @@ pub(crate) const MAX_SLOTS: usize = 1 << SLOT_BITS;
 const MAX_GENERATION: u32 = (1 << GENERATION_BITS) - 1;
 
 impl Handle {
-    fn new(shard: usize, slot: usize, generation: u32) -> Self {
+    pub(crate) fn new(shard: usize, slot: usize, generation: u32) -> Self {
         Self(
             u64::from(generation) << (SHARD_BITS + SLOT_BITS)
                 | (slot as u64) << SHARD_BITS

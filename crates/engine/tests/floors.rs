@@ -31,6 +31,7 @@ const FLOORS: &[&str] = &[
     "shared",
     "event",
     "command",
+    "lease",
     "outgoing",
     "backplane",
     "publisher",
