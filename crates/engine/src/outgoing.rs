@@ -182,7 +182,6 @@ impl Outgoing {
             let outgoing = &mut *way.lock();
             let (from, to) = outgoing.frame(message);
             origin.depart(topic, shard, (to - from) as usize);
-            outgoing.writes += topic.count_in(shard) as usize;
             match outgoing.commands.last_mut() {
                 Some(Command::Broadcast { topic: same, origin: but, start, end, frames })
                     if *same == topic.id && *but == origin && joins(*start, *end, from, to) =>
@@ -190,13 +189,20 @@ impl Outgoing {
                     *end = to;
                     *frames += 1;
                 }
-                _ => outgoing.commands.push(Command::Broadcast {
-                    topic: topic.id,
-                    origin,
-                    start: from,
-                    end: to,
-                    frames: 1,
-                }),
+                last => {
+                    // One write a member, however many go to them in a row.
+                    if !matches!(last, Some(Command::Broadcast { topic: same, .. }) if *same == topic.id)
+                    {
+                        outgoing.writes += topic.count_in(shard) as usize;
+                    }
+                    outgoing.commands.push(Command::Broadcast {
+                        topic: topic.id,
+                        origin,
+                        start: from,
+                        end: to,
+                        frames: 1,
+                    });
+                }
             }
             way.commit_if_full(outgoing, &self.shared);
         }
