@@ -76,8 +76,9 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    /// Whether any thread may carry it out that has the shard's lease: it starts no task and wakes
-    /// none as a rule. A wake from another thread is a system call of its own.
+    /// Whether any thread may carry it out that has the shard's lease: it starts and ends nothing,
+    /// and wakes no task as a rule. A wake from another thread is a system call of its own, and what
+    /// another thread frees costs more.
     pub(crate) fn is_light(&self) -> bool {
         matches!(
             self,
@@ -85,9 +86,6 @@ impl Command {
                 | Command::SendAlone { .. }
                 | Command::Broadcast { .. }
                 | Command::BroadcastAlone { .. }
-                | Command::Join { .. }
-                | Command::Leave { .. }
-                | Command::Release { .. }
                 | Command::Drain { .. }
         )
     }
