@@ -99,7 +99,9 @@ impl Current {
     }
 
     fn unpark(&mut self) {
-        self.awake = self.shard.way().map(|way| way.lease().wake());
+        if self.awake.is_none() {
+            self.awake = self.shard.way().map(|way| way.lease().wake());
+        }
         self.shard.context.clock.read();
         self.shard.commands().unpark();
     }
