@@ -174,14 +174,20 @@ pub(crate) fn run(
 impl Sleeper for Weak<Shard> {
     fn carry_out(&self, batch: CommandBatch) -> Result<(), CommandBatch> {
         match self.upgrade() {
-            Some(shard) if shard.deadline.get().is_none() && !shard.context.shared.is_over() => {
-                shard.carry_out(batch);
-                shard.flush_slice();
-                shard.context.publish();
-                shard.context.say_meter();
+            Some(shard) if shard.needs_no_more_than_a_batch() => {
+                // A panic must not reach whoever commits, and the rest of its commit.
+                let done = shard.context.contain(None, || {
+                    shard.carry_out(batch);
+                    shard.flush_slice();
+                    shard.context.publish();
+                    shard.context.say_meter();
+                });
+                if done.is_none() || shard.context.shared.is_over() {
+                    // It closes slow consumers, and whatever is left.
+                    shard.wake();
+                }
                 Ok(())
             }
-            // What it does then needs more than a batch carried out.
             _ => Err(batch),
         }
     }
@@ -221,6 +227,15 @@ impl Shard {
     /// How commands come to it.
     fn way(&self) -> Option<&ToShard> {
         self.common.ways.get(self.context.shard).map(Arc::as_ref)
+    }
+
+    /// Whether nothing waits that a batch carried out does not do: a shutdown, readers that stopped
+    /// for want of memory, connections that are not written yet.
+    fn needs_no_more_than_a_batch(&self) -> bool {
+        self.deadline.get().is_none()
+            && !self.context.shared.is_over()
+            && !self.context.starved.get()
+            && self.context.dirty.borrow().is_empty()
     }
 
     /// Before the thread sleeps: everything gathered is published, and no command waits.
