@@ -165,7 +165,7 @@ unsafe extern "C" fn commit(env: sys::napi_env, info: sys::napi_callback_info) -
 
 /// `flush(): void`
 ///
-/// Commits in the middle of a batch: nothing is acknowledged.
+/// Hands over what was sent in the middle of a batch: nothing is acknowledged.
 unsafe extern "C" fn flush(env: sys::napi_env, info: sys::napi_callback_info) -> sys::napi_value {
     // SAFETY: Node-API calls.
     unsafe {

@@ -45,7 +45,7 @@ pub(crate) enum Command {
     /// Write a range of the batch's arena to one connection.
     Send { handle: Handle, start: u32, end: u32, frames: u32 },
     /// Write a frame too large to be worth a copy, or to be compressed, to one connection.
-    SendAlone { handle: Handle, frame: Bytes },
+    SendAlone { handle: Handle, frame: Bytes, compress: bool },
     /// Write a range of the batch's arena to everyone on a topic.
     Broadcast { topic: u64, origin: Origin, start: u32, end: u32, frames: u32 },
     /// Write a frame too large to be worth a copy, or to be compressed, to everyone on a topic.
@@ -76,17 +76,15 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    /// Whether any thread may carry it out that has the shard's lease: it starts and ends nothing,
-    /// and wakes no task as a rule. A wake from another thread is a system call of its own, and what
-    /// another thread frees costs more.
+    /// Whether any thread may carry it out that has the shard's lease: it only writes. The rest starts,
+    /// ends or wakes something, or compresses, all of which costs more on another thread than a wake.
     pub(crate) fn is_light(&self) -> bool {
         matches!(
             self,
             Command::Send { .. }
-                | Command::SendAlone { .. }
+                | Command::SendAlone { compress: false, .. }
                 | Command::Broadcast { .. }
-                | Command::BroadcastAlone { .. }
-                | Command::Drain { .. }
+                | Command::BroadcastAlone { deflated: None, .. }
         )
     }
 }

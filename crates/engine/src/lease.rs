@@ -25,8 +25,9 @@ struct Leased(Option<Box<dyn Sleeper>>);
 
 // SAFETY: whoever has the lock is alone with the shard and all that it reaches, for the shard's thread
 // has it whenever it runs anything but the inside of its runtime: it lets go of it last thing before it
-// parks and takes it first thing after (`shard::runtime`). While it is parked the runtime polls sockets
-// and timers and wakes tasks, whose headers are atomic; it neither polls nor drops a future.
+// parks and takes it first thing after, and ends it before anything is dropped, should the runtime
+// panic in between (all in `shard::thread`). While it is parked the runtime polls sockets and timers and
+// wakes tasks, whose headers are atomic; it neither polls nor drops a future.
 // The lock orders what one thread did before what the next one sees.
 #[expect(unsafe_code, reason = "see above")]
 unsafe impl Send for Leased {}
@@ -53,8 +54,8 @@ impl Lease {
         Awake(leased)
     }
 
-    /// The shard's thread is awake again. Waits for another thread that is carrying out a batch,
-    /// which is as many writes as `outgoing::WRITES_HERE` at most.
+    /// The shard's thread is awake again. Waits for another thread that is carrying out a batch, which
+    /// `outgoing` keeps small.
     pub(crate) fn wake(&self) -> Awake {
         Awake(self.0.lock_arc())
     }

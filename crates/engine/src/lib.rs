@@ -13,8 +13,8 @@
 //!   [`static_files`] pages and files
 //! - the border: `shared` configuration and counters of all shards; [`event`] what shards tell the
 //!   handlers' thread; `command` what they are told; `lease` who may touch a
-//!   shard; [`outgoing`] commands not committed yet; [`backplane`] the way to other processes; [`publisher`] that thread's sending side; [`routes`]
-//!   the table both read
+//!   shard; [`outgoing`] commands not committed yet; [`backplane`] the way to other processes;
+//!   [`publisher`] that thread's sending side; [`routes`] the table both read
 //! - sockets: `extension` and `subprotocol` what is agreed; [`upgrade`] the opening handshake;
 //!   `socket` what is written to; `traffic` how long a socket under HTTP may take, and `wire` that
 //!   socket; `context` what a shard's sockets share; `connection` one upgraded socket; `hub` a shard's

@@ -25,9 +25,11 @@ const LARGE: usize = 16 * 1024;
 /// and must be finished stays small.
 const MAX_JOINED: usize = 64 * 1024;
 
-/// Writes that a batch may cause at most to be carried out in the place of a shard that sleeps, which
-/// cannot wake meanwhile.
-const WRITES_HERE: usize = 64;
+/// Sockets, of all shards together, that one commit writes to at most in the place of shards that
+/// sleep: they cannot wake, and the committing thread does nothing else, meanwhile.
+const SOCKETS_HERE: usize = 64;
+/// Bytes it writes to them at most.
+const BYTES_HERE: usize = 256 * 1024;
 
 /// A message to be framed: its length is known before its bytes are written.
 pub trait Source {
@@ -71,7 +73,7 @@ pub(crate) struct Outgoing {
 }
 
 /// The way to one shard. The shard itself takes what a thread that blocks has not committed, so both
-/// lock it; neither holds it longer than a copy of one message takes.
+/// lock it: for as long as a copy of one message takes, or what is carried out here.
 pub(crate) struct ToShard {
     queue: Arc<CommandQueue>,
     lease: Lease,
@@ -86,10 +88,30 @@ struct Uncommitted {
     /// Bytes of frames that are not in the arena.
     large: usize,
     acks: Vec<Ack>,
-    /// To how many sockets the commands write at most; more than can be if one is not light.
-    writes: usize,
+    /// What the commands write at most.
+    writes: Writes,
+    /// One of the commands is not light.
+    heavy: bool,
     /// Counts the commits.
     commits: u64,
+}
+
+/// How much is written to how many sockets.
+#[derive(Clone, Copy, Debug, Default)]
+struct Writes {
+    sockets: usize,
+    bytes: usize,
+}
+
+impl Writes {
+    fn add(&mut self, sockets: usize, bytes: usize) {
+        self.sockets += sockets;
+        self.bytes += bytes;
+    }
+
+    fn are_few(self) -> bool {
+        self.sockets <= SOCKETS_HERE && self.bytes <= BYTES_HERE
+    }
 }
 
 impl Outgoing {
@@ -129,10 +151,13 @@ impl Outgoing {
             let frame = frame_alone(message);
             bytes = frame.len();
             outgoing.large += bytes;
-            outgoing.add(Command::SendAlone { handle, frame });
+            outgoing.writes.add(1, bytes);
+            let compress = compresses && self.is_compressible(message);
+            outgoing.add(Command::SendAlone { handle, frame, compress });
         } else {
             let (from, to) = outgoing.frame(message);
             bytes = (to - from) as usize;
+            outgoing.writes.add(0, bytes);
             match outgoing.commands.last_mut() {
                 Some(Command::Send { handle: same, start, end, frames })
                     if *same == handle && joins(*start, *end, from, to) =>
@@ -141,6 +166,7 @@ impl Outgoing {
                     *frames += 1;
                 }
                 _ => {
+                    outgoing.writes.add(1, 0);
                     outgoing.add(Command::Send { handle, start: from, end: to, frames: 1 });
                 }
             }
@@ -165,11 +191,12 @@ impl Outgoing {
                 let way = &self.shards[shard];
                 let outgoing = &mut *way.lock();
                 outgoing.large += frame.len();
-                outgoing.writes += topic.count_in(shard) as usize;
+                let members = topic.count_in(shard) as usize;
+                outgoing.writes.add(members, members * frame.len());
                 let deflated = compressed
                     .then(|| Arc::clone(shared_deflated.get_or_insert_with(Arc::default)));
                 let topic = topic.id;
-                outgoing.commands.push(Command::BroadcastAlone { topic, origin, frame, deflated });
+                outgoing.add(Command::BroadcastAlone { topic, origin, frame, deflated });
                 way.commit_if_full(outgoing, &self.shared);
             }
             return;
@@ -181,7 +208,9 @@ impl Outgoing {
             let way = &self.shards[shard];
             let outgoing = &mut *way.lock();
             let (from, to) = outgoing.frame(message);
-            origin.depart(topic, shard, (to - from) as usize);
+            let (members, bytes) = (topic.count_in(shard) as usize, (to - from) as usize);
+            origin.depart(topic, shard, bytes);
+            outgoing.writes.add(0, members * bytes);
             match outgoing.commands.last_mut() {
                 Some(Command::Broadcast { topic: same, origin: but, start, end, frames })
                     if *same == topic.id && *but == origin && joins(*start, *end, from, to) =>
@@ -193,9 +222,9 @@ impl Outgoing {
                     // One write a member, however many go to them in a row.
                     if !matches!(last, Some(Command::Broadcast { topic: same, .. }) if *same == topic.id)
                     {
-                        outgoing.writes += topic.count_in(shard) as usize;
+                        outgoing.writes.add(members, 0);
                     }
-                    outgoing.commands.push(Command::Broadcast {
+                    outgoing.add(Command::Broadcast {
                         topic: topic.id,
                         origin,
                         start: from,
@@ -283,9 +312,18 @@ impl Outgoing {
         }
     }
 
-    /// Hands everything to the shards and wakes those that sleep. A little for one that sleeps is
-    /// carried out here instead.
+    /// Hands everything to the shards and wakes those that sleep. If it writes little in all, what is
+    /// for those that sleep is carried out here instead.
     pub(crate) fn commit(&mut self) {
+        let mut all = Writes::default();
+        for way in &self.shards {
+            let Writes { sockets, bytes } = way.lock().writes;
+            all.add(sockets, bytes);
+        }
+        if !all.are_few() {
+            // Side by side is faster than one after the other here.
+            return self.hand_over();
+        }
         for way in &self.shards {
             way.commit(&mut way.lock(), &self.shared);
         }
@@ -321,9 +359,9 @@ impl ToShard {
 
     fn commit(&self, outgoing: &mut Uncommitted, shared: &Shared) {
         // What is in the queue comes first.
-        let is_little = outgoing.writes <= WRITES_HERE && !self.queue.is_pending();
+        let is_light = !outgoing.heavy && !self.queue.is_pending();
         let Some(batch) = outgoing.take(shared) else { return };
-        let left = if is_little { self.lease.carry_out(batch) } else { Err(batch) };
+        let left = if is_light { self.lease.carry_out(batch) } else { Err(batch) };
         if let Err(batch) = left {
             self.queue.push(batch);
         }
@@ -355,9 +393,8 @@ impl ToShard {
 }
 
 impl Uncommitted {
-    /// Appends a command. What a broadcast writes is counted where its topic is known.
     fn add(&mut self, command: Command) {
-        self.writes = if command.is_light() { self.writes + 1 } else { usize::MAX / 2 };
+        self.heavy |= !command.is_light();
         self.commands.push(command);
     }
 
@@ -376,7 +413,8 @@ impl Uncommitted {
             return None;
         }
         self.commits += 1;
-        self.writes = 0;
+        self.writes = Writes::default();
+        self.heavy = false;
         let bytes = self.arena.len() + std::mem::take(&mut self.large);
         shared.add_buffered(bytes as isize);
         Some(CommandBatch {
@@ -400,104 +438,5 @@ fn frame_alone(message: &impl Source) -> Bytes {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::cell::RefCell;
-    use std::rc::Rc;
-
-    use super::*;
-    use crate::config::Config;
-    use crate::lease::Sleeper;
-    use crate::topics::Topics;
-
-    /// Notes how many commands each batch had.
-    #[derive(Clone, Default)]
-    struct Notes(Rc<RefCell<Vec<usize>>>);
-
-    impl Sleeper for Notes {
-        fn carry_out(&self, batch: CommandBatch) -> Result<(), CommandBatch> {
-            self.0.borrow_mut().push(batch.commands.len());
-            Ok(())
-        }
-    }
-
-    struct Fixture {
-        queue: Arc<CommandQueue>,
-        outgoing: Outgoing,
-        here: Notes,
-    }
-
-    impl Fixture {
-        fn new() -> Self {
-            let queue = Arc::new(CommandQueue::default());
-            let shared = Arc::new(Shared::new(Config::default(), 1));
-            let outgoing = Outgoing::new(vec![Arc::clone(&queue)], shared);
-            let here = Notes::default();
-            drop(outgoing.shards[0].lease().begin(Box::new(here.clone())));
-            Self { queue, outgoing, here }
-        }
-
-        fn send(&mut self, connections: usize) {
-            for slot in 0..connections {
-                self.outgoing.send(Handle::new(0, slot, 1), false, &"hello");
-            }
-        }
-
-        /// How many commands the shard finds in its queue, batch by batch.
-        fn queued(&self) -> Vec<usize> {
-            let mut taken = Vec::new();
-            self.queue.take(&mut taken);
-            taken.iter().map(|batch| batch.commands.len()).collect()
-        }
-    }
-
-    #[test]
-    fn a_little_is_carried_out_for_a_shard_that_sleeps() {
-        let mut fixture = Fixture::new();
-        fixture.send(WRITES_HERE);
-        fixture.outgoing.commit();
-        assert_eq!(fixture.here.0.take(), [WRITES_HERE]);
-        assert!(fixture.queued().is_empty());
-        fixture.send(WRITES_HERE + 1);
-        fixture.outgoing.commit();
-        assert!(fixture.here.0.take().is_empty(), "too much");
-        assert_eq!(fixture.queued(), [WRITES_HERE + 1]);
-    }
-
-    #[test]
-    fn a_broadcast_counts_its_members() {
-        let mut fixture = Fixture::new();
-        let topic = Topics::new(1).insert("/room".into(), 1);
-        for _ in 0..WRITES_HERE {
-            topic.add_member(0, false);
-        }
-        fixture.outgoing.fan_out(&topic, &"hello", Origin::Local(None));
-        fixture.outgoing.commit();
-        assert_eq!(fixture.here.0.take(), [1]);
-        topic.add_member(0, false);
-        fixture.outgoing.fan_out(&topic, &"hello", Origin::Local(None));
-        fixture.outgoing.commit();
-        assert!(fixture.here.0.take().is_empty(), "too much");
-        assert_eq!(fixture.queued(), [1]);
-    }
-
-    #[test]
-    fn what_waits_for_the_shard_comes_first() {
-        let mut fixture = Fixture::new();
-        fixture.send(1);
-        fixture.outgoing.hand_over();
-        fixture.send(2);
-        fixture.outgoing.commit();
-        assert!(fixture.here.0.take().is_empty());
-        assert_eq!(fixture.queued(), [1, 2]);
-    }
-
-    #[test]
-    fn what_needs_the_runtime_goes_to_the_shard() {
-        let mut fixture = Fixture::new();
-        fixture.outgoing.respond(Handle::new(0, 0, 1), 200, &"", &"hello");
-        fixture.send(1);
-        fixture.outgoing.commit();
-        assert!(fixture.here.0.take().is_empty());
-        assert_eq!(fixture.queued(), [2]);
-    }
-}
+#[path = "outgoing_tests.rs"]
+mod tests;

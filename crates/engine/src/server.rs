@@ -101,6 +101,12 @@ impl Engine {
         Self { common, publisher, topics, templates, backplane, threads: Vec::new() }
     }
 
+    /// For tests of a shard.
+    #[cfg(test)]
+    pub(crate) fn common(&self) -> &Arc<Common> {
+        &self.common
+    }
+
     /// The limits and timers in force.
     pub fn config(&self) -> &Config {
         &self.common.shared.config

@@ -1,6 +1,6 @@
 //! A shard: one thread with a single-threaded runtime that owns its connections outright.
 //!
-//! It carries out commands, writes what they queued, publishes events when its sockets are quiet and
+//! `thread` is that thread and when it lets others at the shard; here is what it does. It carries out commands, writes what they queued, publishes events when its sockets are quiet and
 //! sweeps its connections' timers. Nothing here is shared, so nothing is locked.
 
 use std::cell::{Cell, OnceCell, RefCell};
@@ -13,21 +13,23 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::net::TcpStream;
-use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 
-use crate::acceptor;
 use crate::command::{Answer, AnswerBody, Command, CommandBatch, CommandQueue};
 use crate::connection::Connection;
 use crate::context::{Context, Stage};
 use crate::event::{Event, EventQueue, LogLevel};
 use crate::http::{Http, Served};
 use crate::hub::Hub;
-use crate::lease::{Awake, Sleeper};
+use crate::lease::Sleeper;
 use crate::outbox::{Chunk, PINS_AT_MOST};
 use crate::outgoing::ToShard;
 use crate::routes::Routes;
 use crate::shared::{Load, Shared};
 use crate::static_files::StaticFiles;
+
+mod thread;
+
+pub(crate) use thread::{run, runtime};
 
 /// Connections written to before reads, commands and pings have their turn again.
 const FLUSH_SLICE: usize = 256;
@@ -46,9 +48,6 @@ const COMMIT_PATIENCE: Duration = Duration::from_millis(1);
 /// While broadcasts come, tasks that have their turn before the members are written to: what several
 /// of them say then is one write a member.
 const FAN_OUT_TURNS: u32 = 64;
-/// Threads that read files for a shard at a time; more requests for files wait for one. Without a bound
-/// of ours peers could have 512 of them.
-const FILE_THREADS: usize = 16;
 
 /// What all shards of an engine know.
 pub(crate) struct Common {
@@ -78,97 +77,6 @@ struct Shard {
     taken: RefCell<Vec<CommandBatch>>,
     /// Turns of tasks since the last write to members of a broadcast.
     turns: Cell<u32>,
-}
-
-thread_local! {
-    /// The shard this thread runs, for the runtime's park hooks, which can capture nothing that
-    /// stays on one thread. Set while the shard runs.
-    static CURRENT: RefCell<Option<Current>> = const { RefCell::new(None) };
-}
-
-/// A shard and its lease, which is let go of last.
-struct Current {
-    shard: Rc<Shard>,
-    awake: Option<Awake>,
-}
-
-impl Current {
-    fn park(&mut self) {
-        self.shard.park();
-        self.awake = None;
-    }
-
-    fn unpark(&mut self) {
-        if self.awake.is_none() {
-            self.awake = self.shard.way().map(|way| way.lease().wake());
-        }
-        self.shard.context.clock.read();
-        self.shard.commands().unpark();
-    }
-}
-
-/// Makes the runtime of a shard; its thread then calls [`run`].
-pub(crate) fn runtime() -> std::io::Result<LocalRuntime> {
-    Builder::new_current_thread()
-        .enable_io()
-        .enable_time()
-        .max_blocking_threads(FILE_THREADS)
-        // The runtime must not own the queue: the queue has a waker, which owns the runtime.
-        .on_thread_park(|| CURRENT.with_borrow_mut(|now| now.iter_mut().for_each(Current::park)))
-        .on_thread_unpark(|| {
-            CURRENT.with_borrow_mut(|now| now.iter_mut().for_each(Current::unpark));
-        })
-        .build_local(LocalOptions::default())
-}
-
-/// Runs shard `index` until it is told to terminate. `listener` makes it the acceptor.
-pub(crate) fn run(
-    runtime: LocalRuntime,
-    index: usize,
-    common: Arc<Common>,
-    listener: Option<std::net::TcpListener>,
-) {
-    let shard = Shard::new(index, common);
-    let sleeper = Box::new(Rc::downgrade(&shard));
-    let awake = shard.way().map(|way| way.lease().begin(sleeper));
-    CURRENT.set(Some(Current { shard: Rc::clone(&shard), awake }));
-    let turning = Rc::downgrade(&shard);
-    shard.context.set_turn(Box::new(move || {
-        if let Some(shard) = turning.upgrade() {
-            shard.turn();
-        }
-    }));
-    let main = Rc::clone(&shard);
-    runtime.block_on(async move {
-        if let Some(listener) = listener {
-            let placing = Rc::clone(&main);
-            let context = Rc::clone(&main.context);
-            tokio::task::spawn_local(async move {
-                acceptor::accept(&context, listener, |stream, peer| place(&placing, stream, peer))
-                    .await;
-            });
-        }
-        tokio::task::spawn_local(sweep(Rc::clone(&main)));
-        tokio::task::spawn_local(take_overdue(Rc::clone(&main)));
-        let context = Rc::clone(&main.context);
-        tokio::task::spawn_local(async move { context.publish_when_quiet().await });
-        std::future::poll_fn(|task| {
-            if main.waker.get().is_none() {
-                let _ = main.waker.set(task.waker().clone());
-                main.commands().set_waker(task.waker().clone());
-            }
-            main.work();
-            if main.terminated.get() { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
-    });
-    // Nobody else may touch what is dropped here.
-    if let Some(awake) = CURRENT.take().and_then(|current| current.awake) {
-        awake.end();
-    }
-    // Tasks hold connections and the shard holds them too: dropping the runtime ends the tasks.
-    drop(runtime);
-    drop(shard);
 }
 
 impl Sleeper for Weak<Shard> {
@@ -225,8 +133,8 @@ impl Shard {
     }
 
     /// How commands come to it.
-    fn way(&self) -> Option<&ToShard> {
-        self.common.ways.get(self.context.shard).map(Arc::as_ref)
+    fn way(&self) -> &Arc<ToShard> {
+        &self.common.ways[self.context.shard]
     }
 
     /// Whether nothing waits that a batch carried out does not do: a shutdown, readers that stopped
@@ -296,7 +204,9 @@ impl Shard {
         for ack in &batch.acks {
             let connection = self.hub.borrow().get(ack.handle);
             if let Some(connection) = connection {
-                connection.acknowledge(ack.messages, ack.bytes);
+                self.context.contain(Some(ack.handle), || {
+                    connection.acknowledge(ack.messages, ack.bytes);
+                });
             }
         }
         self.context.meter(-(batch.bytes as isize));
@@ -317,7 +227,7 @@ impl Shard {
                     connection.push(Chunk { bytes, frames, pins: arena.len() }, sent);
                 }
             }
-            Command::SendAlone { handle, frame } => {
+            Command::SendAlone { handle, frame, .. } => {
                 if let Some(connection) = connection(handle) {
                     connection.push_frame(frame);
                 }
@@ -501,7 +411,7 @@ impl Shard {
 
 /// While handlers run, looks whether their thread commits.
 async fn take_overdue(shard: Rc<Shard>) {
-    let Some(way) = shard.common.ways.get(shard.context.shard).map(Arc::clone) else { return };
+    let way = Arc::clone(shard.way());
     loop {
         shard.context.published.notified().await;
         while shard.common.events.is_rung() {
@@ -567,3 +477,6 @@ fn place(shard: &Shard, stream: TcpStream, peer: SocketAddr) {
         Err(error) => shard.context.log(LogLevel::Warning, format!("{peer}: {error}")),
     }
 }
+
+#[cfg(test)]
+mod tests;

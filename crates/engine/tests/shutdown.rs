@@ -316,6 +316,12 @@ async fn a_handle_kept_after_its_connection_is_gone_reaches_nobody() {
     let old = server.opened("/room", 1).await[0];
     client.close().await;
     server.closed(old).await;
+    within("its place to be free", async {
+        while server.with(|engine| engine.held().members.load(Ordering::Relaxed)) > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
     // It takes the place of the old one, under another handle.
     let mut client = server.connect("/room").await;
     let new = server.opened("/room", 2).await[1];

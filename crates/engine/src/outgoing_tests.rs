@@ -1,0 +1,143 @@
+//! What a commit carries out itself, and what it hands over.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use super::*;
+use crate::config::Config;
+use crate::lease::Sleeper;
+use crate::topics::Topics;
+
+/// Notes how many commands each batch had.
+#[derive(Clone, Default)]
+struct Notes(Rc<RefCell<Vec<usize>>>);
+
+impl Sleeper for Notes {
+    fn carry_out(&self, batch: CommandBatch) -> Result<(), CommandBatch> {
+        self.0.borrow_mut().push(batch.commands.len());
+        Ok(())
+    }
+}
+
+/// The ways to shards that sleep.
+struct Fixture {
+    queues: Vec<Arc<CommandQueue>>,
+    outgoing: Outgoing,
+    here: Notes,
+}
+
+impl Fixture {
+    fn new(shards: usize) -> Self {
+        let queues: Vec<_> = (0..shards).map(|_| Arc::<CommandQueue>::default()).collect();
+        let shared = Arc::new(Shared::new(Config::default(), shards));
+        let outgoing = Outgoing::new(queues.clone(), shared);
+        let here = Notes::default();
+        for way in &outgoing.shards {
+            drop(way.lease().begin(Box::new(here.clone())));
+        }
+        Self { queues, outgoing, here }
+    }
+
+    fn send(&mut self, shard: usize, connections: usize) {
+        for slot in 0..connections {
+            self.outgoing.send(Handle::new(shard, slot, 1), false, &"hello");
+        }
+    }
+
+    /// Commits; says how many commands of each batch were carried out here, and how many the
+    /// shards find in their queues.
+    fn commit(&mut self) -> (Vec<usize>, Vec<usize>) {
+        self.outgoing.commit();
+        let mut queued = Vec::new();
+        for queue in &self.queues {
+            let mut taken = Vec::new();
+            queue.take(&mut taken);
+            queued.extend(taken.iter().map(|batch| batch.commands.len()));
+        }
+        (self.here.0.take(), queued)
+    }
+}
+
+#[test]
+fn a_little_is_carried_out_for_a_shard_that_sleeps() {
+    let mut fixture = Fixture::new(1);
+    fixture.send(0, SOCKETS_HERE);
+    assert_eq!(fixture.commit(), (vec![SOCKETS_HERE], vec![]));
+    fixture.send(0, SOCKETS_HERE + 1);
+    assert_eq!(fixture.commit(), (vec![], vec![SOCKETS_HERE + 1]));
+}
+
+#[test]
+fn a_little_for_each_of_many_shards_may_be_too_much() {
+    let mut fixture = Fixture::new(4);
+    for shard in 0..4 {
+        fixture.send(shard, SOCKETS_HERE / 4);
+    }
+    assert_eq!(fixture.commit(), (vec![SOCKETS_HERE / 4; 4], vec![]));
+    for shard in 0..4 {
+        fixture.send(shard, SOCKETS_HERE / 4 + 1);
+    }
+    assert_eq!(fixture.commit(), (vec![], vec![SOCKETS_HERE / 4 + 1; 4]));
+}
+
+#[test]
+fn a_broadcast_counts_its_members() {
+    let mut fixture = Fixture::new(1);
+    let topic = Topics::new(1).insert("/room".into(), 1);
+    let members = SOCKETS_HERE;
+    (0..members).for_each(|_| topic.add_member(0, false));
+    // However many go to them in a row: each socket is written once.
+    for exclude in 0..3 {
+        let origin = Origin::Local(Some(Handle::new(0, exclude, 1)));
+        fixture.outgoing.fan_out(&topic, &"hello", origin);
+    }
+    assert_eq!(fixture.commit(), (vec![3], vec![]));
+    topic.add_member(0, false);
+    fixture.outgoing.fan_out(&topic, &"hello", Origin::Local(None));
+    assert_eq!(fixture.commit(), (vec![], vec![1]));
+}
+
+#[test]
+fn many_bytes_go_to_the_shard() {
+    let mut fixture = Fixture::new(1);
+    let topic = Topics::new(1).insert("/room".into(), 1);
+    (0..32).for_each(|_| topic.add_member(0, false));
+    for (length, here) in [(BYTES_HERE / 64, true), (BYTES_HERE / 32, false), (LARGE, false)] {
+        let text = "x".repeat(length);
+        fixture.outgoing.fan_out(&topic, &text.as_str(), Origin::Local(None));
+        let (carried, queued) = fixture.commit();
+        assert_eq!((carried.len(), queued.len()), (here.into(), (!here).into()), "{length}");
+    }
+    let text = "x".repeat(LARGE);
+    fixture.outgoing.send(Handle::new(0, 0, 1), false, &text.as_str());
+    assert_eq!(fixture.commit(), (vec![1], vec![]));
+}
+
+#[test]
+fn what_waits_for_the_shard_comes_first() {
+    let mut fixture = Fixture::new(1);
+    fixture.send(0, 1);
+    fixture.outgoing.hand_over();
+    fixture.send(0, 2);
+    assert_eq!(fixture.commit(), (vec![], vec![1, 2]));
+}
+
+#[test]
+fn what_is_more_than_a_write_goes_to_the_shard() {
+    let mut fixture = Fixture::new(1);
+    let handle = Handle::new(0, 0, 1);
+    fixture.outgoing.respond(handle, 200, &"", &"hello");
+    fixture.send(0, 1);
+    assert_eq!(fixture.commit(), (vec![], vec![2]));
+    fixture.outgoing.command(0, Command::Drain { handle });
+    assert_eq!(fixture.commit(), (vec![], vec![1]));
+    let compressible = "x".repeat(Config::default().compression_threshold);
+    fixture.outgoing.send(handle, true, &compressible.as_str());
+    assert_eq!(fixture.commit(), (vec![], vec![1]));
+    let topic = Topics::new(1).insert("/room".into(), 1);
+    topic.add_member(0, true);
+    fixture.outgoing.fan_out(&topic, &compressible.as_str(), Origin::Local(None));
+    assert_eq!(fixture.commit(), (vec![], vec![1]));
+    fixture.send(0, 1);
+    assert_eq!(fixture.commit(), (vec![1], vec![]), "forgotten with its batch");
+}
