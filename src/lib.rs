@@ -28,6 +28,13 @@ use crate::objects::{
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Frees what other threads have returned to this one's part of the allocator, and gives the system
+/// what has been free for a second.
+fn tidy_memory() {
+    // SAFETY: takes no memory of ours, and may be called on any thread.
+    unsafe { libmimalloc_sys::mi_collect(false) };
+}
+
 /// Doorbell calls that may wait for the JS thread. The engine rings once per turn; the rest is
 /// slack for `ring()` and for a bell that was rung while it was being answered.
 const DOORBELL_QUEUE: usize = 8;
@@ -117,6 +124,7 @@ impl Engine {
         let ring = move || {
             bell.call((), ThreadsafeFunctionCallMode::NonBlocking);
         };
+        let host = engine::Host { doorbell: Box::new(ring), tidy: tidy_memory };
         let app = engine::App {
             directory: app.directory.into(),
             package_directory: app.package_directory.into(),
@@ -126,7 +134,7 @@ impl Engine {
             version: app.version,
             relay: app.relay.map(Into::into),
         };
-        let engine = engine::Engine::new(config.clone(), app, Box::new(ring));
+        let engine = engine::Engine::new(config.clone(), app, host);
         let bridge = Rc::new(RefCell::new(Some(Bridge::new(engine))));
         // A worker thread or a process that ends first ends the shards, which would otherwise ring
         // for an environment that is gone.

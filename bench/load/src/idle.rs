@@ -19,12 +19,12 @@ const WARM_UP: usize = 64;
 /// Messages under way at once.
 const AT_ONCE: usize = 64;
 
-/// Memory has settled when it changed by less than this for a second.
+/// Memory has settled when it changed by less than this for as long: servers that give memory back do so some seconds later.
 const STEADY: i64 = 128 * 1024;
-const STEADY_FOR: Duration = Duration::from_secs(1);
+const STEADY_FOR: Duration = Duration::from_secs(3);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// It is taken as it is after this long.
-const MAX_SETTLING: Duration = Duration::from_secs(6);
+const MAX_SETTLING: Duration = Duration::from_secs(12);
 
 /// What came of it.
 pub(crate) struct Outcome {

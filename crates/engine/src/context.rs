@@ -22,7 +22,8 @@ use crate::slots::Handle;
 
 /// Bytes read from a socket at once. One buffer a shard, so its size costs no connection anything.
 pub(crate) const READ_BYTES: usize = 64 * 1024;
-/// Events gathered before they are published without waiting for quiet sockets.
+/// Events gathered before they are published without waiting for quiet sockets, if they do not fill
+/// a batch with bytes before.
 const GATHER_EVENTS: usize = 64;
 /// How long a gathered event waits at most while the shard is busy.
 const GATHER_TIME: Duration = Duration::from_micros(100);
@@ -127,7 +128,7 @@ impl<Connection> Context<Connection> {
 
     pub(crate) fn event(&self, event: Event) {
         let mut batch = self.batch.borrow_mut();
-        batch.events.push(event);
+        batch.push(event);
         self.gathered(&mut batch);
     }
 
@@ -137,12 +138,12 @@ impl<Connection> Context<Connection> {
             Data::Borrowed(bytes) => batch.store(bytes),
             Data::Owned(bytes) => Payload::Owned(bytes),
         };
-        batch.events.push(Event::Message { handle, kind, payload });
+        batch.push(Event::Message { handle, kind, payload });
         self.gathered(&mut batch);
     }
 
     fn gathered(&self, batch: &mut EventBatch) {
-        if batch.events.len() >= GATHER_EVENTS {
+        if batch.events.len() >= GATHER_EVENTS || batch.is_full() {
             self.first.set(None);
             self.hand_over(batch);
         } else if self.first.get().is_none() {
@@ -228,5 +229,36 @@ impl<Connection> Context<Connection> {
 impl<Connection> Drop for Context<Connection> {
     fn drop(&mut self) {
         self.say_meter();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::MAX_TAKEN_BYTES;
+
+    #[test]
+    fn a_batch_full_of_events_or_bytes_is_published_at_once() {
+        let queue = Arc::new(EventQueue::new(Box::new(|| {})));
+        let shared = Arc::new(Shared::new(Config::default(), 1));
+        let context = Context::<()>::new(0, shared, Arc::clone(&queue));
+        let handle = Handle::from_number(0);
+        let taken = || {
+            let mut taken = Vec::new();
+            queue.take(&mut taken);
+            taken.iter().map(|batch| batch.events.len()).sum::<usize>()
+        };
+        for _ in 1..GATHER_EVENTS {
+            context.event(Event::Drained { handle });
+        }
+        assert_eq!(taken(), 0);
+        context.event(Event::Drained { handle });
+        assert_eq!(taken(), GATHER_EVENTS);
+        let half = vec![0; MAX_TAKEN_BYTES / 2];
+        context.message(handle, Kind::Binary, Data::Borrowed(&half));
+        assert_eq!(taken(), 0);
+        context.message(handle, Kind::Binary, Data::Owned(half));
+        assert_eq!(taken(), 2);
+        assert_eq!(context.first.get(), None, "nothing is left to publish");
     }
 }

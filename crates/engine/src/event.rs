@@ -14,6 +14,9 @@ use crate::slots::Handle;
 
 /// Events the engine hands over in one [`EventQueue::take`].
 pub const MAX_TAKEN: usize = 512;
+/// Bytes of messages and bodies it hands over in one, unless one alone has more. What JavaScript makes
+/// of them is alive at once; its heap for what is new grows with that, and keeps the size for long.
+pub const MAX_TAKEN_BYTES: usize = 64 * 1024;
 /// Log lines that may wait to be handed over; more are counted and dropped.
 pub const MAX_WAITING_LOGS: usize = 1_000;
 /// What most connections need for the lines about them beside path and query, in bytes.
@@ -252,14 +255,44 @@ pub struct EventBatch {
     pub events: Vec<Event>,
     /// What [`Payload::Inline`] points into.
     pub buffer: Vec<u8>,
+    /// Bytes of messages and bodies, in the buffer or not.
+    bytes: usize,
 }
 
 impl EventBatch {
+    pub(crate) fn push(&mut self, event: Event) {
+        self.bytes += match &event {
+            Event::Message { payload, .. } => payload.len(),
+            Event::Request(request) => request.body.len(),
+            _ => 0,
+        };
+        self.events.push(event);
+    }
+
     /// Copies a message's bytes into the buffer.
     pub(crate) fn store(&mut self, bytes: &[u8]) -> Payload {
         let start = self.buffer.len();
         self.buffer.extend_from_slice(bytes);
         Payload::Inline { start, length: bytes.len() }
+    }
+
+    /// Whether it holds as many bytes as are taken at once.
+    pub(crate) fn is_full(&self) -> bool {
+        self.bytes >= MAX_TAKEN_BYTES
+    }
+
+    fn clear(&mut self) {
+        self.events.clear();
+        self.buffer.clear();
+        self.bytes = 0;
+    }
+}
+
+impl From<Event> for EventBatch {
+    fn from(event: Event) -> Self {
+        let mut batch = Self::default();
+        batch.push(event);
+        batch
     }
 }
 
@@ -304,7 +337,7 @@ impl EventQueue {
 
     /// Appends one event that belongs to no shard's order.
     pub(crate) fn push_one(&self, event: Event) {
-        self.lock().batches.push_back(EventBatch { events: vec![event], buffer: Vec::new() });
+        self.lock().batches.push_back(event.into());
         self.ring();
     }
 
@@ -343,32 +376,28 @@ impl EventQueue {
         }
     }
 
-    /// Takes whole batches, as many as hold at most [`MAX_TAKEN`] events together.
+    /// Takes whole batches, as many as hold at most [`MAX_TAKEN`] events and [`MAX_TAKEN_BYTES`]
+    /// together; one at least.
     pub fn take(&self, into: &mut Vec<EventBatch>) {
         let mut queued = self.lock();
         // One place is kept for the line about dropped lines.
-        let mut room = MAX_TAKEN - 1;
+        let (before, mut events, mut bytes) = (into.len(), 1, 0);
         while let Some(batch) = queued.batches.pop_front() {
-            // A shard publishes far fewer events at once than fit, so the first always does.
-            let Some(left) = room.checked_sub(batch.events.len()) else {
+            events += batch.events.len();
+            bytes += batch.bytes;
+            // A shard publishes far fewer events at once than fit, so the first always may.
+            if into.len() > before && (events > MAX_TAKEN || bytes > MAX_TAKEN_BYTES) {
                 queued.batches.push_front(batch);
                 break;
-            };
-            room = left;
+            }
             into.push(batch);
         }
         queued.logs = 0;
         let dropped = std::mem::take(&mut queued.logs_dropped);
         drop(queued);
         if dropped > 0 {
-            into.push(EventBatch {
-                events: vec![Event::Log {
-                    level: LogLevel::Warning,
-                    handle: None,
-                    message: format!("{dropped} log lines were dropped: too many were waiting"),
-                }],
-                buffer: Vec::new(),
-            });
+            let message = format!("{dropped} log lines were dropped: too many were waiting");
+            into.push(Event::Log { level: LogLevel::Warning, handle: None, message }.into());
         }
     }
 
@@ -377,8 +406,7 @@ impl EventQueue {
         let mut queued = self.lock();
         for mut batch in batches.drain(..) {
             if queued.spare.len() < MAX_SPARE && batch.buffer.capacity() <= MAX_SPARE_BYTES {
-                batch.events.clear();
-                batch.buffer.clear();
+                batch.clear();
                 queued.spare.push(batch);
             }
         }
@@ -429,6 +457,35 @@ mod tests {
         assert!(!queue.finish());
         queue.push_one(Event::Stopped);
         assert_eq!(rings.load(Ordering::SeqCst), 2);
+    }
+
+    fn batch(bytes: usize) -> EventBatch {
+        let (handle, payload) = (Handle::from_number(0), Payload::Owned(vec![0; bytes]));
+        Event::Message { handle, kind: Kind::Binary, payload }.into()
+    }
+
+    #[test]
+    fn one_take_is_bounded_by_bytes_but_never_empty() {
+        let (_, queue) = queue();
+        for mut batch in
+            [batch(MAX_TAKEN_BYTES + 1), batch(MAX_TAKEN_BYTES - 1), batch(1), batch(1)]
+        {
+            queue.push(&mut batch);
+            assert!(!batch.is_full(), "an empty one is left in its place");
+        }
+        let sizes = || {
+            let mut taken = Vec::new();
+            queue.take(&mut taken);
+            let sizes: Vec<_> = taken.iter().map(|batch| batch.bytes).collect();
+            queue.give_back(&mut taken);
+            sizes
+        };
+        assert_eq!(sizes(), [MAX_TAKEN_BYTES + 1]);
+        assert_eq!(sizes(), [MAX_TAKEN_BYTES - 1, 1]);
+        assert_eq!(sizes(), [1]);
+        assert!(!queue.finish());
+        queue.push(&mut batch(1));
+        assert_eq!(sizes(), [1], "what is used again counts from nothing");
     }
 
     #[test]

@@ -78,6 +78,6 @@ mod waiting;
 mod wire;
 
 pub use command::{Answer, AnswerBody};
-pub use server::{App, Engine, ListenError};
+pub use server::{App, Engine, Host, ListenError};
 pub use shared::{Counters, Held};
 pub use slots::Handle;

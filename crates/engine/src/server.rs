@@ -46,6 +46,22 @@ pub struct App {
     pub relay: Option<PathBuf>,
 }
 
+/// What an engine needs of the process it runs in.
+pub struct Host {
+    /// Called from any thread when events wait for [`Engine::take`]; must not block.
+    pub doorbell: Box<dyn Fn() + Send + Sync>,
+    /// Called about once a second on each shard's thread, to give memory that is free back to the
+    /// system; must not block.
+    pub tidy: fn(),
+}
+
+impl Host {
+    /// One that gives back nothing.
+    pub fn new(doorbell: impl Fn() + Send + Sync + 'static) -> Self {
+        Self { doorbell: Box::new(doorbell), tidy: || {} }
+    }
+}
+
 /// Why an engine does not listen.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {source}")]
@@ -67,9 +83,8 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Prepares an engine; no thread runs before [`Self::listen`]. `doorbell` is called from any
-    /// thread when events wait for [`Self::take`], and must not block.
-    pub fn new(config: Config, app: App, doorbell: Box<dyn Fn() + Send + Sync>) -> Self {
+    /// Prepares an engine; no thread runs before [`Self::listen`].
+    pub fn new(config: Config, app: App, host: Host) -> Self {
         let shards = config.io_threads.clamp(1, MAX_SHARDS);
         let topics = Topics::new(shards);
         let commands: Vec<_> = (0..shards).map(|_| Arc::<CommandQueue>::default()).collect();
@@ -85,7 +100,7 @@ impl Engine {
         let publisher =
             Publisher::new(commands.clone(), topics.clone(), Arc::clone(&shared), publishes);
         let common = Arc::new(Common {
-            events: Arc::new(EventQueue::new(doorbell)),
+            events: Arc::new(EventQueue::new(host.doorbell)),
             routes: Arc::default(),
             served: Served {
                 directory: app.directory.clone(),
@@ -94,6 +109,7 @@ impl Engine {
             },
             static_roots: static_roots(&app, &shared.config),
             undrained: AtomicUsize::new(shards),
+            tidy: host.tidy,
             ways: (0..shards).filter_map(|shard| publisher.to_shard(shard)).collect(),
             commands,
             shared,
@@ -364,7 +380,7 @@ mod tests {
         };
         let config =
             Config { host: "127.0.0.1".into(), port: 0, io_threads: 2, ..Config::default() };
-        let mut engine = Engine::new(config, app, Box::new(|| {}));
+        let mut engine = Engine::new(config, app, Host::new(|| {}));
         engine.listen(None).expect("a free port");
         let common = Arc::downgrade(&engine.common);
         let commands: Vec<Weak<_>> = engine.common.commands.iter().map(Arc::downgrade).collect();

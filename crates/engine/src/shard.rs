@@ -42,6 +42,8 @@ const SHED_AT_LEAST: usize = 16 * 1024;
 const SWEEPS_A_TIMER: u32 = 4;
 const SWEEP_AT_MOST: Duration = Duration::from_secs(1);
 const SWEEP_AT_LEAST: Duration = Duration::from_millis(5);
+/// How often the memory that a burst has left is given back.
+const TIDY_PERIOD: Duration = Duration::from_secs(1);
 /// How often a shard looks for commands that the handlers' thread has not committed, after it has
 /// published events: a handler that blocks must not keep back what was sent before. A batch of
 /// handlers that is not blocked commits about as often.
@@ -63,6 +65,8 @@ pub(crate) struct Common {
     pub(crate) ways: Vec<Arc<ToShard>>,
     /// Shards that have not finished draining.
     pub(crate) undrained: AtomicUsize,
+    /// Gives free memory back to the system.
+    pub(crate) tidy: fn(),
 }
 
 struct Shard {
@@ -426,6 +430,7 @@ async fn take_overdue(shard: Rc<Shard>) {
 /// Runs the timers of a shard's connections and requests.
 async fn sweep(shard: Rc<Shard>) {
     let period = sweep_period(shard.context.config());
+    let mut tidied = Instant::now();
     loop {
         tokio::time::sleep(period).await;
         let now = Instant::now();
@@ -439,6 +444,10 @@ async fn sweep(shard: Rc<Shard>) {
         }
         shard.context.contain(None, || shard.http.sweep());
         shard.work();
+        if now - tidied >= TIDY_PERIOD {
+            tidied = now;
+            (shard.common.tidy)();
+        }
     }
 }
 

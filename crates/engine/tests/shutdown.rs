@@ -1,12 +1,15 @@
 //! How a server ends, and that several in one process have nothing to do with each other.
 
+use std::collections::HashSet;
 use std::net::TcpListener;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::thread::ThreadId;
+use std::time::{Duration, Instant};
 
 use engine::config::Config;
 use engine::event::Event;
-use engine::{Answer, AnswerBody, Engine, Handle};
+use engine::{Answer, AnswerBody, Engine, Handle, Host};
 use tokio::net::TcpStream;
 
 mod common;
@@ -218,14 +221,14 @@ fn a_port_in_use_is_an_error_that_says_so() {
     let folder = tempfile::tempdir().expect("a folder");
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = taken.local_addr().expect("bound").port();
-    let mut engine = Engine::new(config(port), app(&folder), Box::new(|| {}));
+    let mut engine = Engine::new(config(port), app(&folder), Host::new(|| {}));
     let error = engine.listen(None).expect_err("it is in use");
     assert_eq!(error.source.kind(), std::io::ErrorKind::AddrInUse);
     assert!(error.to_string().contains(&format!("127.0.0.1:{port}")), "{error}");
     // Another engine's port is as taken as a stranger's.
-    let mut first = Engine::new(config(0), app(&folder), Box::new(|| {}));
+    let mut first = Engine::new(config(0), app(&folder), Host::new(|| {}));
     let port = first.listen(None).expect("a free port").port();
-    let mut second = Engine::new(config(port), app(&folder), Box::new(|| {}));
+    let mut second = Engine::new(config(port), app(&folder), Host::new(|| {}));
     assert!(second.listen(None).is_err());
     first.terminate();
     // Free again as soon as the threads have ended.
@@ -235,17 +238,35 @@ fn a_port_in_use_is_an_error_that_says_so() {
 #[test]
 fn terminate_works_twice_and_before_listening_and_a_second_listen_is_an_error() {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut engine = Engine::new(config(0), app(&folder), Box::new(|| {}));
+    let mut engine = Engine::new(config(0), app(&folder), Host::new(|| {}));
     engine.listen(None).expect("a free port");
     assert!(engine.listen(None).is_err());
     engine.terminate();
     engine.terminate();
-    let mut never = Engine::new(config(0), app(&folder), Box::new(|| {}));
+    let mut never = Engine::new(config(0), app(&folder), Host::new(|| {}));
     never.shutdown(1001, "");
     let mut events = Vec::new();
     never.take(&mut events);
     assert!(matches!(events[0].events[0], Event::Stopped), "nothing has to end");
     never.terminate();
+}
+
+#[test]
+fn memory_is_tidied_every_second_on_the_thread_of_each_shard() {
+    static TIDIED: Mutex<Vec<ThreadId>> = Mutex::new(Vec::new());
+    let tidied = || TIDIED.lock().expect("no panic").clone();
+    let tidy = || TIDIED.lock().expect("no panic").push(std::thread::current().id());
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut engine = Engine::new(config(0), app(&folder), Host { tidy, ..Host::new(|| {}) });
+    let began = Instant::now();
+    engine.listen(None).expect("a free port");
+    while tidied().iter().collect::<HashSet<_>>().len() < 2 {
+        assert!(began.elapsed() < Duration::from_secs(20), "{:?}", tidied());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let most = 2 * began.elapsed().as_secs() as usize;
+    assert!(tidied().len() <= most, "{} of at most {most}", tidied().len());
+    engine.terminate();
 }
 
 #[tokio::test]
@@ -255,7 +276,7 @@ async fn dropping_an_engine_ends_its_threads_and_its_sockets() {
     let ring = || {
         RINGS.fetch_add(1, Ordering::SeqCst);
     };
-    let mut engine = Engine::new(config(0), app(&folder), Box::new(ring));
+    let mut engine = Engine::new(config(0), app(&folder), Host::new(ring));
     engine.routes().update(|router| {
         let pattern = engine::router::Pattern::parse("/ws").expect("a pattern");
         let route = engine::router::WebSocketRoute { id: 0, binary: false, ..Default::default() };

@@ -9,7 +9,7 @@ use super::Connection;
 use crate::config::Config;
 use crate::event::Event;
 use crate::router::{Pattern, WebSocketRoute};
-use crate::{App, Engine};
+use crate::{App, Engine, Host};
 
 /// Where a connection panics.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -59,7 +59,7 @@ fn engine(folder: &std::path::Path) -> (Engine, SocketAddr) {
         version: String::new(),
         relay: None,
     };
-    let mut engine = Engine::new(config, app, Box::new(|| {}));
+    let mut engine = Engine::new(config, app, Host::new(|| {}));
     engine.routes().update(|router| {
         router
             .insert_websocket(Pattern::parse("/ws").expect("a pattern"), WebSocketRoute::default())

@@ -4,7 +4,7 @@ use std::task::Wake;
 
 use super::*;
 use crate::config::Config;
-use crate::server::{App, Engine};
+use crate::server::{App, Engine, Host};
 
 #[derive(Default)]
 struct Wakes(AtomicUsize);
@@ -33,7 +33,7 @@ fn engine() -> Engine {
         version: String::new(),
         relay: None,
     };
-    Engine::new(config, app, Box::new(|| {}))
+    Engine::new(config, app, Host::new(|| {}))
 }
 
 /// Its shard, without a thread.

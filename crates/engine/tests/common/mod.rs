@@ -18,7 +18,7 @@ use engine::config::Config;
 use engine::event::{Event, LogLevel, Request};
 use engine::message::Kind;
 use engine::router::{Method, Params, Pattern, WebSocketRoute};
-use engine::{Answer, AnswerBody, Engine, Handle};
+use engine::{Answer, AnswerBody, Engine, Handle, Host};
 use tempfile::TempDir;
 use tokio::sync::Notify;
 
@@ -199,10 +199,10 @@ impl App {
             relay: None,
         };
         std::fs::create_dir_all(&app.directory).expect("created");
-        let ring = Box::new(move || {
+        let host = Host::new(move || {
             let _ = doorbell.send(Wake::Doorbell);
         });
-        let mut engine = Engine::new(self.config, app, ring);
+        let mut engine = Engine::new(self.config, app, host);
         engine.routes().update(|router| {
             for (id, (pattern, route, _)) in self.websockets.iter().enumerate() {
                 let pattern = Pattern::parse(pattern).expect("a pattern");
