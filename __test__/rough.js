@@ -2,6 +2,7 @@
 
 // Peers that a WebSocket library cannot be: raw sockets, and processes that can be stopped.
 
+const fs = require('node:fs');
 const net = require('node:net');
 const { spawn } = require('node:child_process');
 
@@ -26,6 +27,15 @@ function upgraded(port, path, options = {}) {
     socket.once('close', () => reject(new Error('closed instead of upgraded')));
     socket.on('error', reject);
   });
+}
+
+/** A socket as Node sees it, and both ends as the kernel does: the lines of its ports in /proc/net/tcp. */
+function standingOf(socket) {
+  const { readableFlowing, readableEnded, readableLength, destroyed, bytesRead, localPort } = socket;
+  const reading = socket._handle?.reading;
+  const port = `:${(localPort ?? 0).toString(16).toUpperCase().padStart(4, '0')} `;
+  const lines = fs.existsSync('/proc/net/tcp') ? fs.readFileSync('/proc/net/tcp', 'utf8').split('\n').filter((line) => line.includes(port)) : [];
+  return JSON.stringify({ readableFlowing, readableEnded, readableLength, destroyed, reading, bytesRead, kernel: lines });
 }
 
 /** A masked frame, with a mask of zeros. */
@@ -76,4 +86,4 @@ function endPeers() {
   for (const child of stoppable) child.kill('SIGKILL');
 }
 
-module.exports = { UPGRADE, endPeers, frame, peerProcess, upgraded };
+module.exports = { UPGRADE, endPeers, frame, peerProcess, standingOf, upgraded };

@@ -8,7 +8,7 @@ const net = require('node:net');
 const { randomBytes, randomInt } = require('node:crypto');
 const { WebSocket } = require('ws');
 const { forkServer } = require('./forked');
-const { UPGRADE, endPeers, frame, peerProcess, upgraded } = require('./rough');
+const { UPGRADE, endPeers, frame, peerProcess, standingOf, upgraded } = require('./rough');
 const { sleep } = require('./support.js');
 
 const KIB = 1024;
@@ -237,7 +237,7 @@ class Soak {
       await this.#pause(5_000);
     }
     socket.resume();
-    await within(gone, 'the cut of a half-open peer');
+    await within(gone, 'the cut of a half-open peer', socket);
   }
 
   /** Peers of a process that is stopped. */
@@ -364,11 +364,14 @@ function cut(socket) {
   });
 }
 
-/** A promise that must not take long. */
-async function within(promise, what) {
+/** A promise that must not take long; if it does, the error says how `socket` stands. */
+async function within(promise, what, socket = null) {
   let timer;
   const late = new Promise((resolve, reject) => {
-    timer = setTimeout(() => reject(new Error(`${what} did not come within ${PATIENCE / 1_000} s`)), PATIENCE);
+    timer = setTimeout(() => {
+      const standing = socket === null ? '' : `: ${standingOf(socket)}`;
+      reject(new Error(`${what} did not come within ${PATIENCE / 1_000} s${standing}`));
+    }, PATIENCE);
   });
   try {
     return await Promise.race([promise, late]);
