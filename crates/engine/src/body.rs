@@ -11,12 +11,16 @@ use crate::context::Context;
 
 /// Reads a body to its end.
 pub(crate) async fn read(
-    mut body: Incoming,
+    body: &mut Incoming,
     context: &Context<Connection>,
 ) -> Result<Bytes, BodyError> {
     if body.is_end_stream() {
         return Ok(Bytes::new());
     }
+    Box::pin(read_all(body, context)).await
+}
+
+async fn read_all(body: &mut Incoming, context: &Context<Connection>) -> Result<Bytes, BodyError> {
     let limit = context.config().max_upload_size;
     let announced = body.size_hint().lower();
     if announced > limit as u64 {

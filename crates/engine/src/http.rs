@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::convert::Infallible;
 use std::future::Future as _;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -125,12 +125,13 @@ impl Http {
         };
         let traffic = &listed.traffic;
         let config = self.context.config();
-        let service = service_fn(|request| {
+        // hyper moves the future it gets: it is kept small, and what few requests need is boxed.
+        let service = service_fn(|mut request| {
             traffic.begin();
             let (http, traffic) = (Rc::clone(&self), Arc::clone(traffic));
             async move {
                 traffic.flushed().await;
-                let response = http.serve(request, peer.ip().to_canonical()).await;
+                let response = http.serve(&mut request, peer.ip().to_canonical()).await;
                 traffic.end();
                 Ok::<_, Infallible>(response)
             }
@@ -169,13 +170,13 @@ impl Http {
         .await;
     }
 
-    async fn serve(self: Rc<Self>, mut request: Request<Incoming>, peer: IpAddr) -> Response<Body> {
-        if let Err(flaw) = framing::check(&request) {
+    async fn serve(&self, request: &mut Request<Incoming>, peer: IpAddr) -> Response<Body> {
+        if let Err(flaw) = framing::check(request) {
             return closing(error(flaw.status(), flaw.message(), request.headers()));
         }
         let ip = client_ip(peer, request.headers(), &self.context.config().trusted_proxies);
         if upgrade::is_asked(request.headers()) {
-            return match self.opener.upgrade(&mut request, ip) {
+            return match self.opener.upgrade(request, ip) {
                 Ok(accepted) => switching_protocols(&accepted),
                 Err(rejection) => self.opener.reject(rejection),
             };
@@ -201,7 +202,7 @@ impl Http {
                 response
             }
             Ok(other) => {
-                if let Some(response) = self.without_handler(&request, &path).await {
+                if let Some(response) = Box::pin(self.without_handler(request, &path)).await {
                     return response;
                 }
                 match other {
@@ -252,32 +253,31 @@ impl Http {
 
     async fn ask_handler(
         &self,
-        request: Request<Incoming>,
+        request: &mut Request<Incoming>,
         route: RouteId,
         lines: Lines,
     ) -> Response<Body> {
-        let (parts, body) = request.into_parts();
-        let body = match body::read(body, &self.context).await {
+        let body = match body::read(request.body_mut(), &self.context).await {
             Ok(body) => body,
             Err(BodyError { status, message }) => {
                 // The rest of the body is not worth reading.
-                return closing(error(status, message, &parts.headers));
+                return closing(error(status, message, request.headers()));
             }
         };
         let held = HeldBody::new(&self.context, body.len());
         let Some(place) = self.waiting.add() else {
             let message = "too many requests are waiting for their handlers";
-            return error(StatusCode::SERVICE_UNAVAILABLE, message, &parts.headers);
+            return error(StatusCode::SERVICE_UNAVAILABLE, message, request.headers());
         };
         let handle = place.handle;
         self.context.event(Event::Request(Box::new(event::Request { handle, route, lines, body })));
         let answer = place.answer().await;
         drop((place, held));
         match answer {
-            Some(answer) => self.response(answer, &parts.method, &parts.headers).await,
+            Some(answer) => self.response(answer, request.method(), request.headers()).await,
             None => {
                 let message = "the handler did not answer in time";
-                error(StatusCode::SERVICE_UNAVAILABLE, message, &parts.headers)
+                error(StatusCode::SERVICE_UNAVAILABLE, message, request.headers())
             }
         }
     }
@@ -308,21 +308,10 @@ impl Http {
                 None => return out_of_memory(request_headers),
             },
             AnswerBody::File(path) => {
-                // Only a plain 200 may become 304 or 206.
-                let none = HeaderMap::new();
-                let conditions = if status == StatusCode::OK { request_headers } else { &none };
-                let base = &self.served.directory;
-                match static_files::serve_file(method, base, &path, conditions).await {
-                    Ok(Some(response)) => self.counted_file(response, request_headers),
-                    Ok(None) => {
-                        let message = "there is no such file";
-                        return error(StatusCode::NOT_FOUND, message, request_headers);
-                    }
-                    Err(failure) => {
-                        self.context.log(LogLevel::Error, failure.to_string());
-                        let message = "the file could not be read";
-                        return error(StatusCode::INTERNAL_SERVER_ERROR, message, request_headers);
-                    }
+                let found = Box::pin(self.file(&path, status, method, request_headers)).await;
+                match found {
+                    Ok(response) => response,
+                    Err(response) => return response,
                 }
             }
         };
@@ -337,6 +326,35 @@ impl Http {
         // A handler's header replaces the engine's; one it repeats stays repeated.
         response.headers_mut().extend(own);
         response
+    }
+
+    /// A file as a handler's answer, to which its headers come.
+    ///
+    /// # Errors
+    /// The whole response, if there is none.
+    async fn file(
+        &self,
+        path: &Path,
+        status: StatusCode,
+        method: &Method,
+        request_headers: &HeaderMap,
+    ) -> Result<Response<Body>, Response<Body>> {
+        // Only a plain 200 may become 304 or 206.
+        let none = HeaderMap::new();
+        let conditions = if status == StatusCode::OK { request_headers } else { &none };
+        let base = &self.served.directory;
+        match static_files::serve_file(method, base, path, conditions).await {
+            Ok(Some(response)) => Ok(self.counted_file(response, request_headers)),
+            Ok(None) => {
+                let message = "there is no such file";
+                Err(error(StatusCode::NOT_FOUND, message, request_headers))
+            }
+            Err(failure) => {
+                self.context.log(LogLevel::Error, failure.to_string());
+                let message = "the file could not be read";
+                Err(error(StatusCode::INTERNAL_SERVER_ERROR, message, request_headers))
+            }
+        }
     }
 
     /// The headers of a handler's answer, of lines `name:value`.
