@@ -14,8 +14,9 @@ use crate::slots::Handle;
 
 /// Events the engine hands over in one [`EventQueue::take`].
 pub const MAX_TAKEN: usize = 512;
-/// Bytes of messages and bodies it hands over in one, unless one alone has more. What JavaScript makes
-/// of them is alive at once; its heap for what is new grows with that, and keeps the size for long.
+/// Bytes of messages and bodies it hands over in one, and at most one message or body more. What
+/// JavaScript makes of them is alive at once; its heap for what is new grows with that, and keeps the
+/// size for long.
 pub const MAX_TAKEN_BYTES: usize = 64 * 1024;
 /// Log lines that may wait to be handed over; more are counted and dropped.
 pub const MAX_WAITING_LOGS: usize = 1_000;
@@ -377,7 +378,7 @@ impl EventQueue {
     }
 
     /// Takes whole batches, as many as hold at most [`MAX_TAKEN`] events and [`MAX_TAKEN_BYTES`]
-    /// together; one at least.
+    /// together; one at least, which is published once it is full and so may hold one message more.
     pub fn take(&self, into: &mut Vec<EventBatch>) {
         let mut queued = self.lock();
         // One place is kept for the line about dropped lines.
