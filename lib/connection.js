@@ -5,6 +5,13 @@ const { checkClose, describe, isRecord, messageBytes, onlyKeys } = require('./ch
 const { fromCookies, fromHeaders, fromParams, fromQuery } = require('./fields.js');
 const { CLOSED, GONE, OPEN } = require('./link.js');
 
+/** What a handler has asked of the upgrade request beside the parameters; few handlers do. */
+class Asked {
+  query = undefined;
+  headers = undefined;
+  cookies = undefined;
+}
+
 /**
  * One upgraded socket, as the handler of its route sees it. The same object comes with every event of a connection; users
  * may put properties of their own on it. Kept after its connection is gone, every method is a harmless no-op.
@@ -13,9 +20,8 @@ class WebSocketConnection {
   #link;
   #lines;
   #params;
-  #query;
-  #headers;
-  #cookies;
+  /** @type {Asked|null} */
+  #asked;
 
   /**
    * @param {import('./link.js').Link} link
@@ -26,9 +32,7 @@ class WebSocketConnection {
     this.#link = link;
     this.#lines = lines;
     this.#params = undefined;
-    this.#query = undefined;
-    this.#headers = undefined;
-    this.#cookies = undefined;
+    this.#asked = null;
   }
 
   /** @type {string} Unique text of this connection: random enough that two servers never share one */
@@ -62,7 +66,7 @@ class WebSocketConnection {
 
   /** @type {Record<string, string>} The query of the upgrade request, the last value of a repeated name. No prototype */
   get query() {
-    return (this.#query ??= fromQuery(this.#line(3)));
+    return (this.#remember().query ??= fromQuery(this.#line(3)));
   }
 
   /**
@@ -72,16 +76,17 @@ class WebSocketConnection {
    * @type {Record<string, string>}
    */
   get headers() {
-    if (this.#headers === undefined) {
+    const asked = this.#remember();
+    if (asked.headers === undefined) {
       const link = this.#link;
-      this.#headers = fromHeaders(link.state === GONE ? '' : link.host.engine.head(link.handle));
+      asked.headers = fromHeaders(link.state === GONE ? '' : link.host.engine.head(link.handle));
     }
-    return this.#headers;
+    return asked.headers;
   }
 
   /** @type {Record<string, string>} The cookies of the upgrade request. No prototype */
   get cookies() {
-    return (this.#cookies ??= fromCookies(this.headers.cookie));
+    return (this.#remember().cookies ??= fromCookies(this.headers.cookie));
   }
 
   /** @type {number} Bytes queued for this connection and not yet written */
@@ -181,6 +186,10 @@ class WebSocketConnection {
   /** What `console.log` shows. */
   [inspect.custom](depth, options, show) {
     return `${this.constructor.name} ${show(this.toJSON(), options)}`;
+  }
+
+  #remember() {
+    return (this.#asked ??= new Asked());
   }
 
   #line(index) {

@@ -4,6 +4,7 @@ const { WebSocketConnection } = require('./connection.js');
 const { HttpDispatch } = require('./http-dispatch.js');
 const { CLOSED, GONE, Link } = require('./link.js');
 const { Links } = require('./links.js');
+const { Pending } = require('./pending.js');
 
 /** Kinds of events, as the addon numbers them. */
 const OPEN_EVENT = 1;
@@ -186,9 +187,9 @@ class Dispatch {
       case MESSAGE_EVENT: {
         const link = this.#links.get(place, handle);
         const wasHeld = index >= this.#heldFrom;
-        if (link !== undefined && link.pending !== null && !link.concurrent) {
+        if (link !== undefined && link.isPending) {
           if (!wasHeld) this.#host.calls.hold(index);
-          (link.waiting ??= []).push({ kind: MESSAGE_EVENT, data: value, bytes: number });
+          link.pending.defer({ kind: MESSAGE_EVENT, data: value, bytes: number });
           return;
         }
         if (wasHeld) this.#host.calls.ack(handle, number);
@@ -223,19 +224,20 @@ class Dispatch {
 
   #close(link) {
     if (link === undefined) return;
-    if (link.pending === null || link.concurrent) {
+    if (!link.isPending) {
       this.#runClose(link);
       return;
     }
-    (link.waiting ??= []).push({ kind: CLOSE_EVENT, data: '', bytes: 0 });
+    const { pending } = link;
+    pending.defer({ kind: CLOSE_EVENT, data: '', bytes: 0 });
     link.closing();
-    link.graceTimer = setTimeout(() => this.#endGrace(link), this.#closeGrace);
-    link.graceTimer.unref();
+    pending.graceTimer = setTimeout(() => this.#endGrace(link), this.#closeGrace);
+    pending.graceTimer.unref();
   }
 
   /** Calls a handler. What it does next is the business of {@link Dispatch#wait} if it returned a promise. */
   #call(link, event, data) {
-    const handler = link.handler;
+    const { handler } = link.route;
     try {
       const result = handler(link.connection, event, data);
       if (isThenable(result)) this.#wait(link, event, result);
@@ -247,31 +249,36 @@ class Dispatch {
   #wait(link, event, thenable) {
     // Foreign thenables may call back twice or at once; the promise around one does neither.
     const promise = Promise.resolve(thenable);
-    if (link.concurrent) {
+    if (link.route.concurrent) {
       promise.then(undefined, (error) => this.#report(link, event, error));
       return;
     }
-    link.pending = event;
+    const pending = (link.pending ??= this.#pendingOf(link));
+    pending.event = event;
     this.#watch.addLink(link);
-    // One pair of callbacks a connection: only one handler of it is pending at a time.
-    if (link.onSettled === null) {
-      link.onSettled = () => this.#settled(link);
-      link.onFailed = (error) => {
-        this.#report(link, link.state < CLOSED ? link.pending : link.abandoned, error);
+    promise.then(pending.onSettled, pending.onFailed);
+  }
+
+  #pendingOf(link) {
+    const pending = new Pending(
+      () => this.#settled(link),
+      (error) => {
+        this.#report(link, link.state < CLOSED ? pending.event : pending.abandoned, error);
         this.#settled(link);
-      };
-    }
-    promise.then(link.onSettled, link.onFailed);
+      },
+    );
+    return pending;
   }
 
   /** The pending handler of a connection is done: its next events run, up to the first that is pending again. */
   #settled(link) {
     // After the grace has ended the close event runs without it, and its own end is no longer waited for.
     if (link.state >= CLOSED) return;
-    link.pending = null;
+    const { pending } = link;
+    pending.event = null;
     this.#watch.removeLink(link);
-    while (link.pending === null && link.waiting !== null && link.waiting.length > 0) {
-      const { kind, data, bytes } = link.waiting.shift();
+    while (pending.event === null && pending.waiting !== null && pending.waiting.length > 0) {
+      const { kind, data, bytes } = pending.waiting.shift();
       if (kind === CLOSE_EVENT) {
         this.#runClose(link);
         return;
@@ -284,9 +291,10 @@ class Dispatch {
 
   #endGrace(link) {
     if (link.state >= CLOSED) return;
-    const dropped = link.waiting.length - 1;
+    const { event, waiting } = link.pending;
+    const dropped = waiting.length - 1;
     this.#host.log.warning(
-      `The ${link.pending} handler of ${link.name} was still pending ${this.#closeGrace / 1000} s after the socket's end; `
+      `The ${event} handler of ${link.name} was still pending ${this.#closeGrace / 1000} s after the socket's end; `
       + `its close handler runs without waiting for it${dropped > 0 ? `, and ${dropped} waiting ${dropped === 1 ? 'message is' : 'messages are'} dropped` : ''}.`,
     );
     this.#runClose(link);
@@ -296,18 +304,14 @@ class Dispatch {
     const { calls, commits } = this.#host;
     this.#watch.removeLink(link);
     link.closed();
-    link.waiting = null;
-    link.abandoned = link.pending;
-    link.pending = null;
-    if (link.graceTimer !== null) clearTimeout(link.graceTimer);
-    link.graceTimer = null;
+    link.pending?.abandon();
     calls.leave(link.handle);
     commits.touch();
-    const handler = link.handler;
+    const { handler } = link.route;
     try {
       const result = handler(link.connection, 'close', '');
       if (isThenable(result)) {
-        link.pending = 'close';
+        (link.pending ??= this.#pendingOf(link)).event = 'close';
         this.#watch.addLink(link);
         Promise.resolve(result).then(
           () => this.#release(link),

@@ -10,7 +10,8 @@ const CLOSED = 2;
 const GONE = 3;
 
 /**
- * The server's side of one connection: what its user-visible object and the dispatcher share.
+ * The server's side of one connection: what its user-visible object and the dispatcher share. There is one for each that is open,
+ * so a field here is 8 bytes a connection.
  *
  * @private
  */
@@ -28,23 +29,10 @@ class Link {
     this.topic = 0;
     this.state = OPEN;
     this.route = route;
-    this.handler = route.handler;
-    this.concurrent = route.concurrent;
     /** @type {import('./connection.js').WebSocketConnection} */
     this.connection = null;
-    /** Which event's promise is pending, null when none is. */
+    /** @type {import('./pending.js').Pending|null} */
     this.pending = null;
-    /** Which event's promise was still pending when the close event ran without waiting for it. */
-    this.abandoned = null;
-    this.since = 0;
-    this.reported = false;
-    /** Events that wait for the pending one; null until the first had to. */
-    this.waiting = null;
-    /** Runs the close event although a handler is still pending. */
-    this.graceTimer = null;
-    /** Settling callbacks, made with the first promise of this connection. */
-    this.onSettled = null;
-    this.onFailed = null;
     /** Resolvers of `drained()`, one for each question put to the addon, in that order. */
     this.drains = null;
   }
@@ -52,6 +40,11 @@ class Link {
   /** The connection as log lines name it. */
   get name() {
     return `${this.route.path} (connection ${this.connection.id})`;
+  }
+
+  /** Whether the next event has to wait for a promise of the last one's handler. */
+  get isPending() {
+    return this.pending !== null && this.pending.event !== null;
   }
 
   /** `close()` was called. */
@@ -84,9 +77,7 @@ class Link {
   /** The close handler has settled, or the server ended before it did. */
   gone() {
     this.state = GONE;
-    this.waiting = null;
-    if (this.graceTimer !== null) clearTimeout(this.graceTimer);
-    this.graceTimer = null;
+    this.pending?.abandon();
     this.#resolveDrains();
   }
 

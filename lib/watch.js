@@ -31,8 +31,8 @@ class Watch {
 
   /** @param {import('./link.js').Link} link With a handler that is pending from now on */
   addLink(link) {
-    link.since = performance.now();
-    link.reported = false;
+    link.pending.since = performance.now();
+    link.pending.reported = false;
     this.#links.add(link);
     this.#start();
   }
@@ -66,11 +66,12 @@ class Watch {
 
   #sweep(now) {
     for (const link of this.#links) {
-      if (link.reported || now - link.since < REPORT_AFTER) continue;
-      link.reported = true;
-      const waiting = link.waiting === null ? 0 : link.waiting.length;
+      const { pending } = link;
+      if (pending.reported || now - pending.since < REPORT_AFTER) continue;
+      pending.reported = true;
+      const waiting = pending.waiting === null ? 0 : pending.waiting.length;
       this.#log.warning(
-        `The ${link.pending} handler of ${link.name} has been pending for 10 s; ${waiting} ${waiting === 1 ? 'event waits' : 'events wait'} for it.`,
+        `The ${pending.event} handler of ${link.name} has been pending for 10 s; ${waiting} ${waiting === 1 ? 'event waits' : 'events wait'} for it.`,
       );
     }
     for (const exchange of this.#exchanges) {

@@ -52,17 +52,16 @@ pub(crate) struct Connection {
     fault: Cell<Option<fault_tests::Fault>>,
 }
 
+/// With the two counts of its `Rc` it takes 512 bytes, which allocators have a size for; the next is 640.
+const _: () = assert!(size_of::<Connection>() + 2 * size_of::<usize>() <= 512);
+
 struct Inner {
     socket: Option<Socket>,
     decoder: Decoder,
-    /// What was read and not decoded, because messages inflated to more than the handlers can take.
-    rest: Box<[u8]>,
     outbox: Outbox,
     phase: Phase,
     /// The socket took no more; the task waits for room.
     blocked: bool,
-    /// The answer to the last ping that came while the socket was full.
-    pong: Option<Bytes>,
     waker: Option<Waker>,
     /// The task has stopped reading.
     paused: bool,
@@ -75,12 +74,58 @@ struct Inner {
     assembling: usize,
     signs: Signs,
     control: ControlRate,
+    /// Nothing for most connections most of the time.
+    rare: Option<Box<Rare>>,
+}
+
+/// What a connection at rest has no need of.
+#[derive(Default)]
+struct Rare {
+    /// What was read and not decoded, because messages inflated to more than the handlers can take.
+    rest: Box<[u8]>,
+    /// The answer to the last ping that came while the socket was full.
+    pong: Option<Bytes>,
     /// The peer's close frame, as soon as it is here.
     peer_close: Option<(u16, Box<str>)>,
     /// What the peer broke, as soon as it has.
     violation: Option<Violation>,
     /// Positions in the stream of written bytes that someone waits for.
     drains: Vec<u64>,
+}
+
+impl Rare {
+    fn is_empty(&self) -> bool {
+        let Self { rest, pong, peer_close, violation, drains } = self;
+        rest.is_empty()
+            && pong.is_none()
+            && peer_close.is_none()
+            && violation.is_none()
+            && drains.is_empty()
+    }
+}
+
+impl Inner {
+    fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    /// Bytes read and not decoded.
+    fn rest(&self) -> usize {
+        self.rare.as_ref().map_or(0, |rare| rare.rest.len())
+    }
+
+    /// Whether the peer has closed, or broken the rules.
+    fn has_last_word(&self) -> bool {
+        self.rare.as_ref().is_some_and(|rare| rare.peer_close.is_some() || rare.violation.is_some())
+    }
+
+    /// Gives back what a connection at rest does not need.
+    fn give_back(&mut self) {
+        self.outbox.rest();
+        if self.rare.as_ref().is_some_and(|rare| rare.is_empty()) {
+            self.rare = None;
+        }
+    }
 }
 
 /// What was agreed with a peer when it connected.
@@ -124,11 +169,9 @@ impl Connection {
             inner: RefCell::new(Inner {
                 socket: Some(socket),
                 decoder: Decoder::default(),
-                rest: Box::default(),
                 outbox: Outbox::default(),
                 phase: Phase::Open,
                 blocked: false,
-                pong: None,
                 waker: None,
                 paused: false,
                 waiting: Waiting::default(),
@@ -137,9 +180,7 @@ impl Connection {
                 assembling: 0,
                 signs: Signs::new(Instant::now()),
                 control: ControlRate::default(),
-                peer_close: None,
-                violation: None,
-                drains: Vec::new(),
+                rare: None,
             }),
         });
         if !early.is_empty() {
@@ -183,8 +224,8 @@ impl Connection {
                 task.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            if !inner.rest.is_empty() {
-                let mut rest = std::mem::take(&mut inner.rest);
+            if inner.rest() > 0 {
+                let mut rest = std::mem::take(&mut inner.rare().rest);
                 self.take_input(inner, &mut rest);
                 continue;
             }
@@ -308,7 +349,7 @@ impl Connection {
         }
         let overdue = {
             let inner = &mut *self.inner.borrow_mut();
-            inner.outbox.rest();
+            inner.give_back();
             inner.signs.overdue(inner.phase, !inner.paused, self.context.config(), now)
         };
         if matches!(overdue, Overdue::Ping | Overdue::Dead) && self.takes_more(now) {
@@ -389,11 +430,13 @@ impl Connection {
         }
         inner.outbox = Outbox::default();
         inner.decoder = Decoder::default();
-        inner.rest = Box::default();
+        if let Some(rare) = &mut inner.rare {
+            rare.rest = Box::default();
+        }
         self.meter_decoder(inner);
         self.wrote(inner);
-        let (code, reason) =
-            inner.peer_close.take().unwrap_or_else(|| (close::ABNORMAL, Box::default()));
+        let peer_close = inner.rare.take().and_then(|rare| rare.peer_close);
+        let (code, reason) = peer_close.unwrap_or_else(|| (close::ABNORMAL, Box::default()));
         self.context.event(Event::Close { handle: self.handle, code, reason });
         wake(inner);
     }

@@ -20,7 +20,8 @@ use crate::topics::{Topic, Topics};
 struct Member {
     handle: Handle,
     id: u128,
-    path: Arc<str>,
+    /// Until it has joined.
+    path: Box<str>,
     head: Box<str>,
     gauge: Arc<Gauge>,
     /// Whether compression was agreed.
@@ -101,19 +102,20 @@ impl Publisher {
 
     /// The connection joins its path, and counts from now on. Returns its topic's id.
     pub fn join(&mut self, handle: Handle) -> Option<u64> {
-        let path = Arc::clone(&self.member(handle)?.path);
+        let member = self.member_mut(handle)?;
+        if let Some(topic) = &member.topic {
+            return Some(topic.id);
+        }
+        let path = std::mem::take(&mut member.path);
         let topic = match self.topics.get(&path) {
             Some(topic) => topic,
             None => {
                 self.last_topic += 1;
-                self.topics.insert(path, self.last_topic)
+                self.topics.insert(path.into(), self.last_topic)
             }
         };
         let id = topic.id;
         let member = self.member_mut(handle)?;
-        if member.topic.is_some() {
-            return Some(id);
-        }
         member.topic = Some(Arc::clone(&topic));
         member.counted = true;
         topic.add_member(handle.shard(), member.compresses);

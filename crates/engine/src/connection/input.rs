@@ -4,7 +4,7 @@
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use super::{Connection, Inner, wake};
+use super::{Connection, Inner, Rare, wake};
 use crate::close;
 use crate::codec::{Decoder, Item, Limits, Violation};
 use crate::keepalive::Phase;
@@ -42,7 +42,7 @@ impl Connection {
             None => usize::MAX,
         };
         let mut inflater = self.window.map(|_| self.context.inflater.borrow_mut());
-        let Inner { decoder, outbox, blocked, pong, peer_close, control, .. } = inner;
+        let Inner { decoder, outbox, blocked, control, rare, .. } = inner;
         let result = decoder.decode(input, &limits, inflater.as_deref_mut(), &mut |item| {
             if item.is_control() && control.exceeds(config.max_control_frames, now) {
                 violation = Some(TOO_MANY_CONTROL_FRAMES);
@@ -70,14 +70,14 @@ impl Connection {
                     let frame = message::pong(payload);
                     if *blocked {
                         // RFC 6455 section 5.5.3: of several pings only the last must be answered.
-                        *pong = Some(frame);
+                        rare.get_or_insert_default().pong = Some(frame);
                     } else {
                         outbox.push(Chunk::control(frame));
                     }
                     ControlFlow::Continue(())
                 }
                 Item::Close { code, reason } => {
-                    *peer_close = Some((code, reason.into()));
+                    rare.get_or_insert_default().peer_close = Some((code, reason.into()));
                     ControlFlow::Break(())
                 }
                 // After our own close frame nothing but the peer's is of interest.
@@ -93,14 +93,15 @@ impl Connection {
             inner.waiting.bytes += bytes;
             self.context.meter(bytes as isize);
         }
-        if let Ok(taken) = result
-            && violation.is_none()
-            && inner.peer_close.is_none()
+        if let Some(violation) = violation.or(result.err()) {
+            inner.rare().violation = Some(violation);
+        } else if let Ok(taken) = result
+            && taken < input.len()
+            && !inner.has_last_word()
         {
-            inner.rest = input[taken..].into();
+            inner.rare().rest = input[taken..].into();
         }
-        inner.violation = violation.or(result.err());
-        if inner.violation.is_some() || inner.peer_close.is_some() {
+        if inner.has_last_word() {
             self.settle(inner);
         } else {
             self.meter_decoder(inner);
@@ -112,7 +113,7 @@ impl Connection {
 
     /// Counts what an unfinished message takes, and what is not decoded.
     pub(super) fn meter_decoder(&self, inner: &mut Inner) {
-        let held = inner.decoder.held() + inner.rest.len();
+        let held = inner.decoder.held() + inner.rest();
         if held != inner.assembling {
             self.context.meter(held as isize - inner.assembling as isize);
             inner.assembling = held;
@@ -135,15 +136,15 @@ impl Connection {
     /// violation is told with the code and the words for it (section 7.1.7).
     pub(super) fn settled(&self, inner: &mut Inner) {
         let since = Instant::now();
-        let (frame, phase) = match &inner.violation {
-            Some(violation) => {
+        let (frame, phase) = match inner.rare.as_deref() {
+            Some(Rare { violation: Some(violation), .. }) => {
                 let frame = message::close_frame(violation.code, violation.reason);
                 (frame, Phase::Failing { since })
             }
-            None => {
-                let code = inner.peer_close.as_ref().map_or(close::NORMAL, |(code, _)| *code);
-                (message::close_frame(code, ""), Phase::Closed { since })
+            Some(Rare { peer_close: Some((code, _)), .. }) => {
+                (message::close_frame(*code, ""), Phase::Closed { since })
             }
+            _ => (message::close_frame(close::NORMAL, ""), Phase::Closed { since }),
         };
         if inner.phase.sends() {
             inner.outbox.push(Chunk::control(frame));

@@ -70,7 +70,7 @@ impl Connection {
         if inner.phase == Phase::Ended || inner.outbox.bytes() == 0 {
             self.context.event(Event::Drained { handle: self.handle });
         } else {
-            inner.drains.push(position);
+            inner.rare().drains.push(position);
         }
     }
 
@@ -95,7 +95,7 @@ impl Connection {
             let scratch = &mut *self.context.scratch.borrow_mut();
             let mut flushed = inner.outbox.flush(&mut TcpSink(stream), scratch);
             if let (Ok(Flushed::All), Phase::Open) = (&flushed, inner.phase)
-                && let Some(pong) = inner.pong.take()
+                && let Some(pong) = inner.rare.as_mut().and_then(|rare| rare.pong.take())
             {
                 inner.outbox.push(Chunk::control(pong));
                 flushed = inner.outbox.flush(&mut TcpSink(stream), scratch);
@@ -128,10 +128,10 @@ impl Connection {
             self.context.meter(left as isize - inner.metered as isize);
             inner.metered = left;
         }
-        if !inner.drains.is_empty() {
+        if let Some(rare) = &mut inner.rare {
             let written = inner.outbox.written();
             let all = left == 0;
-            inner.drains.retain(|position| {
+            rare.drains.retain(|position| {
                 let waits = !all && *position > written;
                 if !waits {
                     self.context.event(Event::Drained { handle: self.handle });
@@ -159,8 +159,9 @@ impl Connection {
         self.context.queue.log(LogLevel::Warning, Some(self.handle), message);
         inner.outbox.push(Chunk::control(message::close_frame(close::TRY_AGAIN, reason)));
         let since = Instant::now();
+        let violated = inner.rare.as_ref().is_some_and(|rare| rare.violation.is_some());
         inner.phase = match inner.phase {
-            Phase::Settling { .. } if inner.violation.is_some() => Phase::Failing { since },
+            Phase::Settling { .. } if violated => Phase::Failing { since },
             Phase::Settling { .. } => Phase::Closed { since },
             _ => Phase::Closing { since },
         };
@@ -182,7 +183,7 @@ impl Connection {
             if inner.assembling > 0 {
                 // The rest of the unfinished message means nothing without its beginning.
                 inner.decoder = Decoder::default();
-                inner.rest = Box::default();
+                inner.rare().rest = Box::default();
                 inner.phase = Phase::Failing { since: Instant::now() };
                 self.meter_decoder(inner);
             }
