@@ -172,6 +172,60 @@ describe('#send and #sendJson', () => {
   });
 });
 
+describe('a message that is sent on', () => {
+  const texts = ['', 'a', 'bé', '😀'.repeat(3), 'x'.repeat(16_383), 'y'.repeat(16_384), 'é'.repeat(20_000), 'z'.repeat(200_000), 'last'];
+
+  /** What two peers get when one sends `texts` in a burst and `answer` deals with each. */
+  async function answers(answer) {
+    const { join } = await collecting('/ws', {}, (connection, event, data) => (event === 'message' ? answer(connection, data) : undefined));
+    const [one, two] = [await join('/ws'), await join('/ws')];
+    for (const text of texts) one.send(text);
+    const gets = async (peer) => {
+      const got = [];
+      while (got.at(-1) !== 'last') got.push(await peer.next());
+      return got;
+    };
+    return Promise.all([gets(one), gets(two)]);
+  }
+
+  test('arrives as it came, at one and at all', async () => {
+    const got = await answers((connection, data) => {
+      connection.broadcast(data, { excludeSelf: true });
+      connection.send(data);
+    });
+    expect(got[0]).toEqual(texts);
+    expect(got[1]).toEqual(texts);
+  });
+
+  test('is not taken for another of its length, nor another for it', async () => {
+    const like = (text) => text.replaceAll('x', 'X').replaceAll('y', 'Y');
+    const got = await answers((connection, data) => {
+      connection.broadcast(like(data), { excludeSelf: true });
+      connection.send(like(data));
+      connection.send(`${data}+`.slice(0, -1));
+    });
+    expect(got[0].slice(0, -1)).toEqual(texts.flatMap((text) => [like(text), text]).slice(0, -2));
+    expect(got[1]).toEqual(texts.map(like));
+  });
+
+  test('may be sent on later, when others have come', async () => {
+    const got = await answers(async (connection, data) => {
+      await sleep(2);
+      connection.broadcast(data);
+    });
+    expect(got).toEqual([texts, texts]);
+  });
+
+  test('arrives as it came, also when handlers take so long that the rest of them runs later', async () => {
+    const got = await answers((connection, data) => {
+      const end = performance.now() + 3;
+      while (performance.now() < end);
+      connection.broadcast(data);
+    });
+    expect(got).toEqual([texts, texts]);
+  });
+});
+
 describe('#broadcast and #connectionCount', () => {
   test('reach and count the same concrete path only, the sender included', async () => {
     const { join } = await collecting('/ws/{room}');

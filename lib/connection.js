@@ -106,8 +106,9 @@ class WebSocketConnection {
     const data = typeof message === 'string' ? message : messageBytes(message, 'connection.send');
     const link = this.#link;
     if (link.state !== OPEN) return;
-    link.host.calls.send(link.handle, data);
-    link.host.commits.touch();
+    const { arrived, calls, commits } = link.host;
+    if (data !== arrived.text || calls.forward(link.handle, arrived.index) === false) calls.send(link.handle, data);
+    commits.touch();
   }
 
   /**
@@ -139,8 +140,11 @@ class WebSocketConnection {
     let exclude = 0;
     if (options !== undefined && excludesSelf(options)) exclude = link.handle;
     if (link.state === GONE) return;
-    link.host.calls.broadcast(link.topic, data, exclude);
-    link.host.commits.touch();
+    const { arrived, calls, commits } = link.host;
+    if (data !== arrived.text || calls.forwardAll(link.topic, arrived.index, exclude) === false) {
+      calls.broadcast(link.topic, data, exclude);
+    }
+    commits.touch();
   }
 
   /**

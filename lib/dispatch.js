@@ -66,7 +66,7 @@ class Dispatch {
   };
 
   /**
-   * @param {object} host The server's parts: `engine`, `calls`, `commits`, `log`, `backplane`
+   * @param {object} host The server's parts: `engine`, `calls`, `commits`, `arrived`, `log`, `backplane`
    * @param {object} options
    * @param {import('./router.js').Router} options.router
    * @param {number} options.closeGrace Milliseconds
@@ -193,7 +193,14 @@ class Dispatch {
           return;
         }
         if (wasHeld) this.#host.calls.ack(handle, number);
-        if (link !== undefined && link.state < CLOSED) this.#call(link, 'message', value);
+        if (link === undefined || link.state >= CLOSED) return;
+        const { arrived } = this.#host;
+        if (typeof value === 'string') {
+          arrived.text = value;
+          arrived.index = index;
+        }
+        this.#call(link, 'message', value);
+        arrived.text = null;
         return;
       }
       case OPEN_EVENT: this.#open(handle, place, number, value); return;

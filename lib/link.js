@@ -17,7 +17,7 @@ const GONE = 3;
  */
 class Link {
   /**
-   * @param {object} host The server's parts: `engine`, `calls`, `commits`, `log`
+   * @param {object} host The server's parts: `engine`, `calls`, `commits`, `arrived`, `log`
    * @param {number} handle
    * @param {number} place
    * @param {object} route

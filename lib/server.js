@@ -3,6 +3,7 @@
 const fs = require('node:fs');
 const path = require('node:path');
 
+const { Arrived } = require('./arrived.js');
 const { Backplane, busName } = require('./backplane.js');
 const { checkClose, describe, isRecord, onlyKeys } = require('./check.js');
 const { inheritedListener, inheritedRelay } = require('./cli/inherit.js');
@@ -41,7 +42,7 @@ class Server {
   #calls = null;
   #backplane = null;
   #dispatch = null;
-  /** What everything that acts for this server shares: engine, calls, commits, log, backplane. */
+  /** What everything that acts for this server shares: engine, calls, commits, arrived, log, backplane. */
   #parts = null;
   #log = null;
   #releaseSecret = () => {};
@@ -152,7 +153,7 @@ class Server {
 
     this.#calls = engine.calls;
     const calls = this.#calls;
-    const host = { engine, calls, commits: new Commits(calls), log: this.#log, backplane: this.#backplane };
+    const host = { engine, calls, commits: new Commits(calls), arrived: new Arrived(), log: this.#log, backplane: this.#backplane };
     const router = routerOf(config.router);
     this.#dispatch = new Dispatch(host, {
       router,

@@ -1,7 +1,7 @@
 //! The one path from the engine to JavaScript: events become numbers in a typed array, which cost
 //! next to nothing, and one value each.
 
-use engine::event::{Event, EventBatch, LogLevel, Request};
+use engine::event::{Event, EventBatch, LogLevel, Received, Request};
 use engine::message::Kind;
 use engine::{Engine, Handle};
 use napi::{Error, sys};
@@ -23,6 +23,7 @@ const COUNTED: f64 = 9.0;
 /// An engine and what JavaScript has been given and not yet acknowledged.
 pub(crate) struct Bridge {
     pub(crate) engine: Engine,
+    /// Those of the last drain, until the next commit.
     batches: Vec<EventBatch>,
     /// By event of the last drain: the connection and size of a message.
     given: Vec<Option<(Handle, usize)>>,
@@ -41,6 +42,7 @@ impl Bridge {
         for (handle, bytes) in self.given.drain(..).flatten() {
             publisher.acknowledge(handle, bytes);
         }
+        self.give_back();
         if self.engine.events().is_empty() {
             self.engine.publisher().commit();
         } else {
@@ -49,6 +51,42 @@ impl Bridge {
         if self.engine.events().finish() {
             self.engine.events().ring_again();
         }
+    }
+
+    fn give_back(&mut self) {
+        if !self.batches.is_empty() {
+            self.engine.events().give_back(&mut self.batches);
+        }
+    }
+
+    /// The message that event `index` of the last drain was, until the commit.
+    fn received(batches: &[EventBatch], mut index: usize) -> Option<Received<'_>> {
+        for batch in batches {
+            if index < batch.events.len() {
+                return batch.message(index);
+            }
+            index -= batch.events.len();
+        }
+        None
+    }
+
+    /// Sends event `index` of the last drain to one connection; false if it is no message any more.
+    pub(crate) fn forward(&mut self, handle: Handle, index: usize) -> bool {
+        let Some(message) = Self::received(&self.batches, index) else { return false };
+        self.engine.publisher().send(handle, &message);
+        true
+    }
+
+    /// Sends it to everyone on the topic, `exclude` excepted.
+    pub(crate) fn forward_all(
+        &mut self,
+        topic: u64,
+        index: usize,
+        exclude: Option<Handle>,
+    ) -> bool {
+        let Some(message) = Self::received(&self.batches, index) else { return false };
+        self.engine.publisher().broadcast(topic, &message, exclude);
+        true
     }
 
     /// Asks all nodes; returns what the answer will be known by.
@@ -77,6 +115,7 @@ impl Bridge {
         words: &mut [f64],
         values: sys::napi_value,
     ) -> napi::Result<u32> {
+        self.give_back();
         let mut batches = std::mem::take(&mut self.batches);
         self.engine.take(&mut batches);
         let shards = self.engine.shards();
@@ -91,7 +130,6 @@ impl Bridge {
             }
         }
         let count = writer.count;
-        self.engine.events().give_back(&mut batches);
         self.batches = batches;
         Ok(count)
     }

@@ -23,12 +23,14 @@ type Callback = unsafe extern "C" fn(sys::napi_env, sys::napi_callback_info) -> 
 /// An object with the functions, which share the engine.
 pub(crate) fn object<'env>(env: &'env Env, shared: &Rc<Shared>) -> napi::Result<Object<'env>> {
     let calls = Object::new(env)?;
-    let functions: [(&str, Callback); 11] = [
+    let functions: [(&str, Callback); 13] = [
         ("drain", drain),
         ("commit", commit),
         ("flush", flush),
         ("send", send),
         ("broadcast", broadcast),
+        ("forward", forward),
+        ("forwardAll", forward_all),
         ("respond", respond),
         ("hold", hold),
         ("ack", ack),
@@ -86,6 +88,22 @@ impl<const N: usize> Call<'_, N> {
             sys::napi_get_value_double(self.env, self.arguments[index], &mut number)
         })?;
         Ok(number)
+    }
+
+    /// A handle, or zero for nobody.
+    fn excluded(&self, index: usize) -> napi::Result<Option<Handle>> {
+        let handle = self.number(index)?;
+        Ok((handle != 0.0).then(|| handle_of(handle)))
+    }
+
+    /// `undefined`, which costs nothing, unless it is false.
+    fn falsehood(&self, done: Option<bool>) -> napi::Result<sys::napi_value> {
+        let mut result = null_mut();
+        if done == Some(false) {
+            // SAFETY: the out pointer is valid.
+            checked(unsafe { sys::napi_get_boolean(self.env, false, &mut result) })?;
+        }
+        Ok(result)
     }
 
     fn with<T>(&self, call: impl FnOnce(&mut Bridge) -> T) -> Option<T> {
@@ -198,12 +216,41 @@ unsafe extern "C" fn broadcast(
     // SAFETY: as for `send`.
     unsafe {
         answer::<3>(env, info, |call| {
-            let (topic, exclude) = (call.number(0)? as u64, call.number(2)?);
-            let exclude = (exclude != 0.0).then(|| handle_of(exclude));
+            let (topic, exclude) = (call.number(0)? as u64, call.excluded(2)?);
             let mut scratch = Scratch::new();
             let message = JsMessage::from_raw(env, call.arguments[1], &mut scratch)?;
             call.with(|bridge| bridge.engine.publisher().broadcast(topic, &message, exclude));
             Ok(null_mut())
+        })
+    }
+}
+
+/// `forward(handle: number, index: number): false | undefined`
+///
+/// Sends event `index` of the last drain, a message, as it came; `false` if it is not at hand any more.
+unsafe extern "C" fn forward(env: sys::napi_env, info: sys::napi_callback_info) -> sys::napi_value {
+    // SAFETY: Node-API calls.
+    unsafe {
+        answer::<2>(env, info, |call| {
+            let (handle, index) = (handle_of(call.number(0)?), call.number(1)? as usize);
+            call.falsehood(call.with(|bridge| bridge.forward(handle, index)))
+        })
+    }
+}
+
+/// `forwardAll(topic: number, index: number, exclude: number): false | undefined`
+///
+/// As `forward`, to a topic.
+unsafe extern "C" fn forward_all(
+    env: sys::napi_env,
+    info: sys::napi_callback_info,
+) -> sys::napi_value {
+    // SAFETY: Node-API calls.
+    unsafe {
+        answer::<3>(env, info, |call| {
+            let (topic, index) = (call.number(0)? as u64, call.number(1)? as usize);
+            let exclude = call.excluded(2)?;
+            call.falsehood(call.with(|bridge| bridge.forward_all(topic, index, exclude)))
         })
     }
 }

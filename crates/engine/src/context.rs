@@ -135,7 +135,7 @@ impl<Connection> Context<Connection> {
     pub(crate) fn message(&self, handle: Handle, kind: Kind, data: Data<'_>) {
         let mut batch = self.batch.borrow_mut();
         let payload = match data {
-            Data::Borrowed(bytes) => batch.store(bytes),
+            Data::Borrowed(bytes) => batch.store(kind, bytes),
             Data::Owned(bytes) => Payload::Owned(bytes),
         };
         batch.push(Event::Message { handle, kind, payload });

@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 
 use crate::lines::Lines;
-use crate::message::Kind;
+use crate::message::{self, Kind, LARGE};
 use crate::router::{Params, RouteId};
 use crate::slots::Handle;
 
@@ -210,7 +210,8 @@ impl Request {
     }
 }
 
-/// A message's bytes: in its batch's buffer, or on their own when they came in several reads.
+/// A message's bytes: in its batch's buffer, or on their own when they are many or came in several
+/// reads.
 #[derive(Debug)]
 pub enum Payload {
     /// A range of the batch's buffer.
@@ -222,6 +223,8 @@ pub enum Payload {
     },
     /// Its own allocation.
     Owned(Vec<u8>),
+    /// The frame that sends it on as it is.
+    Framed(Bytes),
 }
 
 impl Payload {
@@ -230,6 +233,7 @@ impl Payload {
         match self {
             Payload::Inline { length, .. } => *length,
             Payload::Owned(bytes) => bytes.len(),
+            Payload::Framed(frame) => message::payload(frame).len(),
         }
     }
 
@@ -245,7 +249,31 @@ impl Payload {
                 buffer.get(*start..start + length).unwrap_or_default()
             }
             Payload::Owned(bytes) => bytes,
+            Payload::Framed(frame) => message::payload(frame),
         }
+    }
+
+    /// The frame that sends it on, if it was made.
+    pub(crate) fn frame(&self) -> Option<&Bytes> {
+        match self {
+            Payload::Framed(frame) => Some(frame),
+            Payload::Inline { .. } | Payload::Owned(_) => None,
+        }
+    }
+}
+
+/// A message that was taken, to be sent on as it came.
+#[derive(Clone, Copy, Debug)]
+pub struct Received<'a> {
+    pub(crate) kind: Kind,
+    pub(crate) payload: &'a Payload,
+    buffer: &'a [u8],
+}
+
+impl Received<'_> {
+    /// What it says.
+    pub fn bytes(&self) -> &[u8] {
+        self.payload.bytes(self.buffer)
     }
 }
 
@@ -270,11 +298,24 @@ impl EventBatch {
         self.events.push(event);
     }
 
-    /// Copies a message's bytes into the buffer.
-    pub(crate) fn store(&mut self, bytes: &[u8]) -> Payload {
+    /// Copies a message's bytes: into the buffer, or, as that copy can be shared, into a frame.
+    pub(crate) fn store(&mut self, kind: Kind, bytes: &[u8]) -> Payload {
+        if bytes.len() >= LARGE {
+            return Payload::Framed(message::framed(kind, bytes));
+        }
         let start = self.buffer.len();
         self.buffer.extend_from_slice(bytes);
         Payload::Inline { start, length: bytes.len() }
+    }
+
+    /// The message that event `index` is; `None` if it is none.
+    pub fn message(&self, index: usize) -> Option<Received<'_>> {
+        match self.events.get(index)? {
+            Event::Message { kind, payload, .. } => {
+                Some(Received { kind: *kind, payload, buffer: &self.buffer })
+            }
+            _ => None,
+        }
     }
 
     /// Whether it holds as many bytes as are taken at once.

@@ -35,6 +35,18 @@ pub(crate) const RSV1: u8 = 0x40;
 /// Longest header of a frame the server writes, in bytes: it never masks (RFC 6455 section 5.1).
 pub const MAX_HEADER: usize = 10;
 
+/// Payloads from this size on are framed in memory of their own, which everyone who sends them shares,
+/// in bytes.
+pub(crate) const LARGE: usize = 16 * 1024;
+
+/// A data frame in memory of its own.
+pub(crate) fn framed(kind: Kind, payload: &[u8]) -> Bytes {
+    let mut out = BytesMut::with_capacity(MAX_HEADER + payload.len());
+    put_header(&mut out, kind, payload.len());
+    out.put_slice(payload);
+    out.freeze()
+}
+
 /// Writes the header of an unfragmented, unmasked data frame with `length` bytes of payload.
 pub fn put_header(out: &mut BytesMut, kind: Kind, length: usize) {
     put_raw_header(out, kind.opcode(), length);

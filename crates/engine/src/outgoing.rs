@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::command::{Ack, Answer, AnswerBody, Command, CommandBatch, CommandQueue, Origin};
+use crate::event::Received;
 use crate::lease::Lease;
-use crate::message::{self, Kind};
+use crate::message::{self, Kind, LARGE};
 use crate::shared::Shared;
 use crate::slots::Handle;
 use crate::topics::Topic;
@@ -19,8 +20,6 @@ use crate::topics::Topic;
 pub const COMMIT_BYTES: usize = 256 * 1024;
 /// Uncommitted commands for one shard that are committed without being asked for.
 pub const COMMIT_COMMANDS: usize = 1_024;
-/// Payloads from this size on are framed in memory of their own, which all outboxes share, in bytes.
-const LARGE: usize = 16 * 1024;
 /// Frames in a row are joined up to this many bytes, so that what a slow consumer has half received
 /// and must be finished stays small.
 const MAX_JOINED: usize = 64 * 1024;
@@ -39,6 +38,10 @@ pub trait Source {
     fn kind(&self) -> Kind;
     /// Writes the bytes.
     fn append(&self, out: &mut BytesMut);
+    /// The frame itself, if there is one already.
+    fn frame(&self) -> Option<Bytes> {
+        None
+    }
 }
 
 impl Source for &str {
@@ -62,6 +65,21 @@ impl Source for &[u8] {
     }
     fn append(&self, out: &mut BytesMut) {
         out.put_slice(self);
+    }
+}
+
+impl Source for Received<'_> {
+    fn length(&self) -> usize {
+        self.bytes().len()
+    }
+    fn kind(&self) -> Kind {
+        self.kind
+    }
+    fn append(&self, out: &mut BytesMut) {
+        out.put_slice(self.bytes());
+    }
+    fn frame(&self) -> Option<Bytes> {
+        self.payload.frame().cloned()
     }
 }
 
@@ -431,6 +449,9 @@ fn joins(start: u32, end: u32, from: u32, to: u32) -> bool {
 }
 
 fn frame_alone(message: &impl Source) -> Bytes {
+    if let Some(frame) = message.frame() {
+        return frame;
+    }
     let mut out = BytesMut::with_capacity(message::MAX_HEADER + message.length() + 1);
     message::put_header(&mut out, message.kind(), message.length());
     message.append(&mut out);

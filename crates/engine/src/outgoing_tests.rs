@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use super::*;
 use crate::config::Config;
+use crate::event::{Event, EventBatch};
 use crate::lease::Sleeper;
 use crate::topics::Topics;
 
@@ -140,4 +141,38 @@ fn what_is_more_than_a_write_goes_to_the_shard() {
     assert_eq!(fixture.commit(), (vec![], vec![1]));
     fixture.send(0, 1);
     assert_eq!(fixture.commit(), (vec![1], vec![]), "forgotten with its batch");
+}
+
+#[test]
+fn a_message_is_sent_on_as_it_came() {
+    let mut fixture = Fixture::new(1);
+    let handle = Handle::new(0, 0, 1);
+    let mut batch = EventBatch::default();
+    let cases =
+        [(Kind::Text, 5), (Kind::Binary, LARGE - 1), (Kind::Text, LARGE), (Kind::Binary, LARGE)];
+    for (kind, length) in cases {
+        let payload = batch.store(kind, &vec![b'x'; length]);
+        batch.push(Event::Message { handle, kind, payload });
+    }
+    batch.push(Event::Drained { handle });
+    for (index, (kind, length)) in cases.into_iter().enumerate() {
+        let received = batch.message(index).expect("a message");
+        fixture.outgoing.send(handle, false, &received);
+        fixture.outgoing.hand_over();
+        let mut taken = Vec::new();
+        fixture.queues[0].take(&mut taken);
+        let (frame, copied) = match &taken[0].commands[..] {
+            [Command::Send { start, end, .. }] => {
+                (taken[0].arena.slice(*start as usize..*end as usize), true)
+            }
+            [Command::SendAlone { frame, .. }] => {
+                (frame.clone(), frame.as_ptr() != received.frame().expect("framed").as_ptr())
+            }
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(frame, message::framed(kind, &vec![b'x'; length]));
+        assert_eq!(copied, length < LARGE, "{length} bytes");
+    }
+    assert!(batch.message(cases.len()).is_none(), "no message");
+    assert!(batch.message(cases.len() + 1).is_none(), "no event");
 }
