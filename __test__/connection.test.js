@@ -115,7 +115,7 @@ describe('#send and #sendJson', () => {
   test('a string of any length and letters arrives as itself', async () => {
     const { join } = await collecting('/ws');
     const peer = await join('/ws');
-    for (const length of [1024, 1025, 5_000, 65_536, 65_537]) {
+    for (const length of [1024, 1025, 5_000, 16_383, 16_384, 65_536, 65_537]) {
       for (const letter of ['a', 'é', '€', '😀']) {
         // At either end, and so early that nothing of the text has been copied when it comes.
         for (const text of ['a'.repeat(length) + letter, letter + 'a'.repeat(length), 'aa' + letter.repeat(length / 2), 'é' + 'a'.repeat(length) + letter]) {

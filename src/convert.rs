@@ -4,8 +4,8 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::net::TcpListener;
 
-use bytes::BytesMut;
-use engine::message::Kind;
+use bytes::{Bytes, BytesMut};
+use engine::message::{self, Kind, LARGE};
 use engine::outgoing::Source;
 use napi::bindgen_prelude::{Env, JsValue, Unknown};
 use napi::{Error, Status, sys};
@@ -63,47 +63,56 @@ const LONGEST: usize = 4;
 /// Where a string of JavaScript is copied to.
 pub(crate) struct Scratch {
     short: [MaybeUninit<u8>; SHORT_BYTES],
-    long: Vec<u8>,
+    long: BytesMut,
 }
 
 impl Scratch {
     pub(crate) fn new() -> Self {
-        Self { short: [MaybeUninit::uninit(); SHORT_BYTES], long: Vec::new() }
+        Self { short: [MaybeUninit::uninit(); SHORT_BYTES], long: BytesMut::new() }
     }
+}
 
-    /// Copies a string of `length` UTF-16 units if all of them are ASCII.
-    ///
-    /// # Safety
-    /// As for [`JsMessage::from_raw`].
-    unsafe fn ascii(
-        &mut self,
-        env: sys::napi_env,
-        value: sys::napi_value,
-        length: usize,
-    ) -> napi::Result<Option<&[u8]>> {
-        // A character that does not fit any more leaves less than its own size free. So whatever was
-        // cut off, more than `length` bytes are there; and whatever has a character of more than one
-        // byte has more of them too.
-        let room = length + LONGEST + 1;
-        self.long.reserve_exact(room);
-        let mut written = 0;
-        // SAFETY: the vector has that much room, and holds nothing.
-        unsafe {
-            let buffer = self.long.as_mut_ptr().cast();
-            checked(sys::napi_get_value_string_utf8(env, value, buffer, room, &mut written))?;
-            if written != length {
-                return Ok(None);
-            }
-            self.long.set_len(written);
+/// Appends a string of `length` UTF-16 units if all of them are ASCII; says whether they are.
+///
+/// # Safety
+/// As for [`JsMessage::from_raw`].
+unsafe fn append_ascii(
+    env: sys::napi_env,
+    value: sys::napi_value,
+    length: usize,
+    out: &mut BytesMut,
+) -> napi::Result<bool> {
+    // A character that does not fit any more leaves less than its own size free. So whatever was
+    // cut off, more than `length` bytes are there; and whatever has a character of more than one
+    // byte has more of them too.
+    let room = length + LONGEST + 1;
+    out.reserve(room);
+    let start = out.len();
+    let mut written = 0;
+    // SAFETY: that much room is behind `start`, and what was written there is counted.
+    unsafe {
+        let buffer = out.as_mut_ptr().add(start).cast();
+        checked(sys::napi_get_value_string_utf8(env, value, buffer, room, &mut written))?;
+        if written == length {
+            out.set_len(start + written);
         }
-        Ok(Some(&self.long))
     }
+    Ok(written == length)
 }
 
 /// A string or bytes of JavaScript, valid for one native call.
 pub(crate) enum JsMessage<'a> {
     Copied(&'a [u8]),
-    Text { env: sys::napi_env, value: sys::napi_value, length: usize },
+    /// A large one, copied to where it can stay: behind the header of its frame, of this many bytes.
+    Framed {
+        frame: Bytes,
+        header: usize,
+    },
+    Text {
+        env: sys::napi_env,
+        value: sys::napi_value,
+        length: usize,
+    },
     Binary(&'a [u8]),
 }
 
@@ -146,9 +155,19 @@ impl<'a> JsMessage<'a> {
         }
         if status == sys::Status::napi_ok {
             if length <= TRIED {
+                let out = &mut scratch.long;
+                if length >= LARGE {
+                    out.reserve(message::MAX_HEADER + length + LONGEST + 1);
+                    message::put_header(out, Kind::Text, length);
+                }
+                let header = out.len();
                 // SAFETY: what this function asks for.
-                if let Some(ascii) = unsafe { scratch.ascii(env, value, length) }? {
-                    return Ok(Self::Copied(ascii));
+                if unsafe { append_ascii(env, value, length, out) }? {
+                    return Ok(if header > 0 {
+                        Self::Framed { frame: out.split().freeze(), header }
+                    } else {
+                        Self::Copied(out)
+                    });
                 }
             }
             // SAFETY: as above; this length is in UTF-8.
@@ -172,20 +191,22 @@ impl Source for JsMessage<'_> {
     fn length(&self) -> usize {
         match self {
             JsMessage::Text { length, .. } => *length,
+            JsMessage::Framed { frame, header } => frame.len() - header,
             JsMessage::Copied(bytes) | JsMessage::Binary(bytes) => bytes.len(),
         }
     }
 
     fn kind(&self) -> Kind {
         match self {
-            JsMessage::Copied(_) | JsMessage::Text { .. } => Kind::Text,
+            JsMessage::Copied(_) | JsMessage::Framed { .. } | JsMessage::Text { .. } => Kind::Text,
             JsMessage::Binary(_) => Kind::Binary,
         }
     }
 
     fn append(&self, out: &mut BytesMut) {
-        match *self {
-            JsMessage::Text { env, value, length } => {
+        match self {
+            JsMessage::Framed { frame, header } => out.extend_from_slice(&frame[*header..]),
+            &JsMessage::Text { env, value, length } => {
                 // One more byte: Node-API ends what it writes with a zero.
                 out.reserve(length + 1);
                 let start = out.len();
@@ -208,6 +229,13 @@ impl Source for JsMessage<'_> {
                 }
             }
             JsMessage::Copied(bytes) | JsMessage::Binary(bytes) => out.extend_from_slice(bytes),
+        }
+    }
+
+    fn frame(&self) -> Option<Bytes> {
+        match self {
+            JsMessage::Framed { frame, .. } => Some(frame.clone()),
+            _ => None,
         }
     }
 }

@@ -37,7 +37,7 @@ pub const MAX_HEADER: usize = 10;
 
 /// Payloads from this size on are framed in memory of their own, which everyone who sends them shares,
 /// in bytes.
-pub(crate) const LARGE: usize = 16 * 1024;
+pub const LARGE: usize = 16 * 1024;
 
 /// A data frame in memory of its own.
 pub(crate) fn framed(kind: Kind, payload: &[u8]) -> Bytes {

@@ -110,7 +110,7 @@ impl Publishes {
         message.append(&mut self.arena);
         let (kind, end) = (message.kind(), self.arena.len());
         self.gathered.push(Publish { path, exclude, kind, start, end, delivered });
-        Copied { kind, bytes: &self.arena[start..end] }
+        Copied { kind, bytes: &self.arena[start..end], frame: message.frame() }
     }
 
     /// Bytes that are not committed.
@@ -138,6 +138,7 @@ impl Publishes {
 pub(crate) struct Copied<'a> {
     kind: Kind,
     bytes: &'a [u8],
+    frame: Option<Bytes>,
 }
 
 impl Source for Copied<'_> {
@@ -151,6 +152,10 @@ impl Source for Copied<'_> {
 
     fn append(&self, out: &mut BytesMut) {
         out.put_slice(self.bytes);
+    }
+
+    fn frame(&self) -> Option<Bytes> {
+        self.frame.clone()
     }
 }
 
