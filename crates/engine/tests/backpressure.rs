@@ -193,8 +193,7 @@ async fn of_the_pings_a_peer_piles_up_without_reading_the_last_is_answered() {
         .with(|config| config.max_backlog = 64 * KIB)
         .websocket("/out", quiet)
         .start();
-    let mut raw = Raw::connect_narrow(server.address).await;
-    raw.upgrade("/out").await;
+    let mut raw = server.raw_websocket("/out").await;
     let handle = server.opened("/out", 1).await[0];
     for ping in 0..PINGS {
         let mut payload = [b'p'; 125];
