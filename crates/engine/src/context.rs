@@ -27,6 +27,9 @@ pub(crate) const READ_BYTES: usize = 64 * 1024;
 const GATHER_EVENTS: usize = 64;
 /// How long a gathered event waits at most while the shard is busy.
 const GATHER_TIME: Duration = Duration::from_micros(100);
+/// The same where only opens and closes are gathered. Where many come and go, to wake the handlers'
+/// thread for a few of them at a time costs a noticeable part of it all.
+const GATHER_TIME_CALM: Duration = Duration::from_millis(1);
 /// How far a shard's own count may run ahead of the shared one, in bytes.
 const METER_STEP: isize = 64 * 1024;
 
@@ -59,8 +62,11 @@ pub(crate) struct Context<Connection> {
     /// For what may be late by a sweep.
     pub(crate) clock: Arc<Clock>,
     batch: RefCell<EventBatch>,
+    /// When the first event since they were published was gathered.
     first: Cell<Option<Instant>>,
-    /// Tells that an event is gathered, the first one since they were published.
+    /// One of them is more than an open or a close.
+    urgent: Cell<bool>,
+    /// Tells that one is, since they were published.
     begun: Notify,
     /// Tells that events were published: their handlers may begin.
     pub(crate) published: Notify,
@@ -91,6 +97,7 @@ impl<Connection> Context<Connection> {
             clock: Arc::new(Clock::new()),
             batch: RefCell::default(),
             first: Cell::new(None),
+            urgent: Cell::new(false),
             begun: Notify::new(),
             published: Notify::new(),
             fanned_out: Cell::new(false),
@@ -128,8 +135,9 @@ impl<Connection> Context<Connection> {
 
     pub(crate) fn event(&self, event: Event) {
         let mut batch = self.batch.borrow_mut();
+        let urgent = !matches!(event, Event::Open(_) | Event::Close { .. });
         batch.push(event);
-        self.gathered(&mut batch);
+        self.gathered(&mut batch, urgent);
     }
 
     pub(crate) fn message(&self, handle: Handle, kind: Kind, data: Data<'_>) {
@@ -139,21 +147,24 @@ impl<Connection> Context<Connection> {
             Data::Owned(bytes) => Payload::Owned(bytes),
         };
         batch.push(Event::Message { handle, kind, payload });
-        self.gathered(&mut batch);
+        self.gathered(&mut batch, true);
     }
 
-    fn gathered(&self, batch: &mut EventBatch) {
+    fn gathered(&self, batch: &mut EventBatch, urgent: bool) {
         if batch.events.len() >= GATHER_EVENTS || batch.is_full() {
-            self.first.set(None);
-            self.hand_over(batch);
-        } else if self.first.get().is_none() {
+            return self.hand_over(batch);
+        }
+        if self.first.get().is_none() {
             self.first.set(Some(Instant::now()));
+        }
+        if urgent && !self.urgent.replace(true) {
             self.begun.notify_one();
         }
     }
 
     /// Publishes what is gathered once the sockets have no more: to wake the handlers' thread costs
-    /// both threads system calls and a switch, and another look at the sockets one system call.
+    /// both threads system calls and a switch, and another look at the sockets one system call. Opens
+    /// and closes alone wait until the shard has no task to run, or [`GATHER_TIME_CALM`].
     pub(crate) async fn publish_when_quiet(&self) {
         loop {
             self.begun.notified().await;
@@ -174,19 +185,22 @@ impl<Connection> Context<Connection> {
 
     /// Publishes what is gathered if it has waited long enough.
     pub(crate) fn publish_if_due(&self) {
-        if self.first.get().is_some_and(|first| first.elapsed() >= GATHER_TIME) {
+        let patience = if self.urgent.get() { GATHER_TIME } else { GATHER_TIME_CALM };
+        if self.first.get().is_some_and(|first| first.elapsed() >= patience) {
             self.publish();
         }
     }
 
     /// Publishes what is gathered.
     pub(crate) fn publish(&self) {
-        if self.first.take().is_some() {
+        if self.first.get().is_some() {
             self.hand_over(&mut self.batch.borrow_mut());
         }
     }
 
     fn hand_over(&self, batch: &mut EventBatch) {
+        self.first.set(None);
+        self.urgent.set(false);
         self.queue.push(batch);
         self.published.notify_one();
     }
@@ -237,17 +251,53 @@ mod tests {
     use super::*;
     use crate::event::MAX_TAKEN_BYTES;
 
+    fn context() -> Context<()> {
+        let queue = Arc::new(EventQueue::new(Box::new(|| {})));
+        Context::new(0, Arc::new(Shared::new(Config::default(), 1)), queue)
+    }
+
+    /// How many events are published and not taken.
+    fn published(context: &Context<()>) -> usize {
+        let mut taken = Vec::new();
+        context.queue.take(&mut taken);
+        taken.iter().map(|batch| batch.events.len()).sum()
+    }
+
+    #[test]
+    fn opens_and_closes_alone_can_wait() {
+        let context = context();
+        let handle = Handle::from_number(0);
+        let close = || Event::Close { handle, code: 1000, reason: Box::default() };
+        let begun = Instant::now();
+        context.event(close());
+        std::thread::sleep(GATHER_TIME);
+        context.publish_if_due();
+        let early = published(&context);
+        if begun.elapsed() < GATHER_TIME_CALM {
+            assert_eq!(early, 0);
+        }
+        std::thread::sleep(GATHER_TIME_CALM);
+        context.publish_if_due();
+        assert_eq!(early + published(&context), 1);
+        let begun = Instant::now();
+        context.event(close());
+        context.message(handle, Kind::Text, Data::Borrowed(b"hello"));
+        context.event(close());
+        context.publish_if_due();
+        let early = published(&context);
+        if begun.elapsed() < GATHER_TIME {
+            assert_eq!(early, 0);
+        }
+        std::thread::sleep(GATHER_TIME);
+        context.publish_if_due();
+        assert_eq!(early + published(&context), 3, "a message does not wait as long");
+    }
+
     #[test]
     fn a_batch_full_of_events_or_bytes_is_published_at_once() {
-        let queue = Arc::new(EventQueue::new(Box::new(|| {})));
-        let shared = Arc::new(Shared::new(Config::default(), 1));
-        let context = Context::<()>::new(0, shared, Arc::clone(&queue));
+        let context = context();
         let handle = Handle::from_number(0);
-        let taken = || {
-            let mut taken = Vec::new();
-            queue.take(&mut taken);
-            taken.iter().map(|batch| batch.events.len()).sum::<usize>()
-        };
+        let taken = || published(&context);
         for _ in 1..GATHER_EVENTS {
             context.event(Event::Drained { handle });
         }
