@@ -31,7 +31,7 @@ use std::thread::JoinHandle;
 
 use crate::command::CommandQueue;
 use crate::config::{Bus, Config};
-use crate::event::EventQueue;
+use crate::event_queue::EventQueue;
 use crate::shared::Shared;
 use crate::topics::Topics;
 

@@ -12,8 +12,8 @@
 //!   given up; [`outbox`] frames waiting to be written; [`topics`] who is where; [`template`] and
 //!   [`static_files`] pages and files
 //! - the border: `shared` configuration and counters of all shards; [`event`] what shards tell the
-//!   handlers' thread; `command` what they are told; `lease` who may touch a
-//!   shard; [`outgoing`] commands not committed yet; [`backplane`] the way to other processes;
+//!   handlers' thread, and [`event_queue`] how it comes there; `command` what they are told; `lease`
+//!   who may touch a shard; [`outgoing`] commands not committed yet; [`backplane`] the way to other processes;
 //!   [`publisher`] that thread's sending side; [`routes`] the table both read
 //! - sockets: `extension` and `subprotocol` what is agreed; [`upgrade`] the opening handshake;
 //!   `socket` what is written to; `traffic` how long a socket under HTTP may take, and `wire` that
@@ -40,6 +40,7 @@ mod connection;
 mod context;
 pub mod deflate;
 pub mod event;
+pub mod event_queue;
 mod extension;
 mod framing;
 #[cfg(any(fuzzing, test))]

@@ -30,6 +30,7 @@ const FLOORS: &[&str] = &[
     // the border
     "shared",
     "event",
+    "event_queue",
     "command",
     "lease",
     "outgoing",
