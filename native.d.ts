@@ -202,6 +202,8 @@ export interface Statistics {
   rejectedUpgrades: number
   /** Panics inside the engine. */
   panics: number
+  /** Turns of shards on the JS thread. */
+  driven: number
   /** Bytes in queues and bodies. */
   buffered: number
   /** Paths that have connections. */

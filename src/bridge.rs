@@ -1,12 +1,14 @@
 //! The one path from the engine to JavaScript: events become numbers in a typed array, which cost
 //! next to nothing, and one value each.
 
+use engine::driving::Turn;
 use engine::event::{Event, EventBatch, LogLevel, Received, Request};
 use engine::message::Kind;
 use engine::{Engine, Handle};
 use napi::{Error, sys};
 
 use crate::convert::checked;
+use crate::watcher::Watchers;
 
 /// Numbers an event takes in the typed array: kind, handle, place and one of its own.
 const WORDS: usize = 4;
@@ -22,6 +24,8 @@ const COUNTED: f64 = 9.0;
 
 /// An engine and what JavaScript has been given and not yet acknowledged.
 pub(crate) struct Bridge {
+    /// Gone before the engine, whose descriptors they watch.
+    pub(crate) watchers: Watchers,
     pub(crate) engine: Engine,
     /// Those of the last drain, until the next commit.
     batches: Vec<EventBatch>,
@@ -33,7 +37,13 @@ pub(crate) struct Bridge {
 
 impl Bridge {
     pub(crate) fn new(engine: Engine) -> Self {
-        Self { engine, batches: Vec::new(), given: Vec::new(), last_count: 0 }
+        Self {
+            watchers: Watchers::default(),
+            engine,
+            batches: Vec::new(),
+            given: Vec::new(),
+            last_count: 0,
+        }
     }
 
     /// Acknowledges the last drain, commits, and rings if more events wait.
@@ -51,6 +61,24 @@ impl Bridge {
         if self.engine.events().finish() {
             self.engine.events().ring_again();
         }
+        let Self { engine, watchers, .. } = self;
+        engine.driving().batch_ended(|shard| watchers.start(shard));
+    }
+
+    /// Is ready to watch what the engine wants watched.
+    pub(crate) fn watch(&mut self) {
+        let shards = self.engine.shards();
+        let driving = self.engine.driving();
+        self.watchers.open((0..shards).map(|shard| driving.descriptor(shard)));
+    }
+
+    /// Gives a shard a turn on this thread.
+    pub(crate) fn turn(&mut self, shard: usize) -> Turn {
+        let turn = self.engine.driving().turn(shard);
+        if turn == Turn::Elsewhere {
+            self.watchers.stop(shard);
+        }
+        turn
     }
 
     fn give_back(&mut self) {

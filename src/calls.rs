@@ -188,7 +188,7 @@ unsafe extern "C" fn flush(env: sys::napi_env, info: sys::napi_callback_info) ->
     // SAFETY: Node-API calls.
     unsafe {
         answer::<0>(env, info, |call| {
-            call.with(|bridge| bridge.engine.publisher().hand_over());
+            call.with(|bridge| bridge.engine.publisher().flush());
             Ok(null_mut())
         })
     }

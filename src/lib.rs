@@ -5,6 +5,7 @@ mod bridge;
 mod calls;
 mod convert;
 mod objects;
+mod watcher;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -13,7 +14,7 @@ use std::rc::Rc;
 use engine::config::Config as EngineConfig;
 use engine::router::{Method, Pattern, WebSocketRoute};
 use engine::{AnswerBody, Handle};
-use napi::bindgen_prelude::{Env, Function, Object, Unknown};
+use napi::bindgen_prelude::{Env, Function, JsValue, Object, Unknown};
 use napi::threadsafe_function::ThreadsafeFunctionCallMode;
 use napi_derive::napi;
 
@@ -22,6 +23,7 @@ use crate::convert::{JsMessage, Scratch, failure, io_failure, throw_type_error};
 use crate::objects::{
     Address, AppFolders, BoundListener, NativeBackplane, NativeConfig, Statistics, WebSocketOptions,
 };
+use crate::watcher::Doorbell;
 
 /// Many small blocks are made on one thread and freed on another, which the system's allocator is slow
 /// at and keeps room for. Only of this addon: Node keeps its own.
@@ -115,6 +117,7 @@ impl Engine {
     ) -> napi::Result<Self> {
         let config = EngineConfig::from_settings(&settings)
             .map_err(|error| napi::Error::from_reason(error.to_string()))?;
+        let function = doorbell.raw();
         let bell = doorbell
             .build_threadsafe_function::<()>()
             .callee_handled::<false>()
@@ -136,6 +139,10 @@ impl Engine {
         };
         let engine = engine::Engine::new(config.clone(), app, host);
         let bridge = Rc::new(RefCell::new(Some(Bridge::new(engine))));
+        let doorbell = Doorbell::new(env.raw(), function, &bridge)?;
+        if let Some(open) = bridge.borrow_mut().as_mut() {
+            open.watchers.set_doorbell(doorbell);
+        }
         // A worker thread or a process that ends first ends the shards, which would otherwise ring
         // for an environment that is gone.
         env.add_env_cleanup_hook(Rc::clone(&bridge), |bridge| {
@@ -175,6 +182,7 @@ impl Engine {
                 slow_consumers: counters.slow_consumers.load(Relaxed) as f64,
                 rejected_upgrades: counters.rejected_upgrades.load(Relaxed) as f64,
                 panics: counters.panics.load(Relaxed) as f64,
+                driven: counters.driven.load(Relaxed) as f64,
                 buffered: engine.buffered() as f64,
                 topics: engine.topics().len() as f64,
                 sockets: engine.open_sockets() as f64,
@@ -231,6 +239,7 @@ impl Engine {
         let (host, port) = (&self.config.host, self.config.port);
         match open.engine.listen(fd.map(convert::from_fd)) {
             Ok(address) => {
+                open.watch();
                 Ok(Address { host: address.ip().to_string(), port: u32::from(address.port()) })
             }
             Err(error) => {

@@ -87,6 +87,8 @@ pub struct Statistics {
     pub rejected_upgrades: f64,
     /// Panics inside the engine.
     pub panics: f64,
+    /// Turns of shards on the JS thread.
+    pub driven: f64,
     /// Bytes in queues and bodies.
     pub buffered: f64,
     /// Paths that have connections.

@@ -162,6 +162,13 @@ impl CommandQueue {
         }
     }
 
+    /// Wakes the shard if it is parked.
+    pub(crate) fn wake(&self) {
+        if let Some(waker) = self.waker.get() {
+            waker.wake_by_ref();
+        }
+    }
+
     /// Whether a batch waits. One load, for a shard that is busy.
     pub(crate) fn is_pending(&self) -> bool {
         self.pending.load(Ordering::Relaxed)

@@ -20,6 +20,7 @@ use crate::event_queue::EventQueue;
 use crate::message::Kind;
 use crate::shared::Shared;
 use crate::slots::Handle;
+use crate::tasks::Tasks;
 
 /// Bytes read from a socket at once. One buffer a shard, so its size costs no connection anything.
 pub(crate) const READ_BYTES: usize = 64 * 1024;
@@ -67,8 +68,8 @@ pub(crate) struct Context<Connection> {
     first: Cell<Option<Instant>>,
     /// One of them is more than an open or a close.
     urgent: Cell<bool>,
-    /// Tells that one is, since they were published.
-    begun: Notify,
+    /// How many there were at the last look at the sockets.
+    seen: Cell<usize>,
     /// Tells that events were published: their handlers may begin.
     pub(crate) published: Notify,
     /// A broadcast has filled outboxes since they were last written.
@@ -85,6 +86,7 @@ pub(crate) struct Context<Connection> {
     /// Connections with something new in their outbox, each once.
     pub(crate) dirty: RefCell<VecDeque<Rc<Connection>>>,
     turn: OnceCell<Box<dyn Fn()>>,
+    pub(crate) tasks: Tasks,
 }
 
 impl<Connection> Context<Connection> {
@@ -99,7 +101,7 @@ impl<Connection> Context<Connection> {
             batch: RefCell::default(),
             first: Cell::new(None),
             urgent: Cell::new(false),
-            begun: Notify::new(),
+            seen: Cell::new(0),
             published: Notify::new(),
             fanned_out: Cell::new(false),
             meter: Meter { unsaid: Cell::new(0) },
@@ -110,6 +112,7 @@ impl<Connection> Context<Connection> {
             inflater: RefCell::default(),
             dirty: RefCell::default(),
             turn: OnceCell::new(),
+            tasks: Tasks::default(),
         }
     }
 
@@ -158,29 +161,31 @@ impl<Connection> Context<Connection> {
         if self.first.get().is_none() {
             self.first.set(Some(Instant::now()));
         }
-        if urgent && !self.urgent.replace(true) {
-            self.begun.notify_one();
+        if urgent {
+            self.urgent.set(true);
         }
     }
 
-    /// Publishes what is gathered once the sockets have no more: to wake the handlers' thread costs
+    /// After a look at the sockets: publishes what is gathered once they have no more: to wake the handlers' thread costs
     /// both threads system calls and a switch, and another look at the sockets one system call. Opens
     /// and closes alone wait until the shard has no task to run, or [`GATHER_TIME_CALM`].
-    pub(crate) async fn publish_when_quiet(&self) {
-        loop {
-            self.begun.notified().await;
-            // Whoever was awake with the first one had its turn before this task.
-            let mut gathered = self.batch.borrow().events.len();
-            loop {
-                // The runtime looks at the sockets before it comes back here.
-                tokio::task::yield_now().await;
-                let now = self.batch.borrow().events.len();
-                if now == gathered || now == 0 {
-                    break;
-                }
-                gathered = now;
-            }
-            self.publish();
+    pub(crate) fn publish_when_quiet(&self) -> bool {
+        if !self.urgent.get() {
+            self.seen.set(0);
+            return false;
+        }
+        let gathered = self.batch.borrow().events.len();
+        if self.seen.replace(gathered) != gathered {
+            return true;
+        }
+        self.publish();
+        false
+    }
+
+    /// Gives the tasks that are woken a turn. One that panics ends.
+    pub(crate) fn run_tasks(&self) {
+        if self.contain(None, || self.tasks.run()).is_none() {
+            self.tasks.wake();
         }
     }
 
@@ -202,6 +207,8 @@ impl<Connection> Context<Connection> {
     fn hand_over(&self, batch: &mut EventBatch) {
         self.first.set(None);
         self.urgent.set(false);
+        self.seen.set(0);
+        batch.shard = Some(self.shard);
         self.queue.push(batch);
         self.published.notify_one();
     }

@@ -275,6 +275,8 @@ pub struct EventBatch {
     pub buffer: Vec<u8>,
     /// Bytes of messages and bodies, in the buffer or not.
     pub(crate) bytes: usize,
+    /// Whose they are, if a shard's.
+    pub(crate) shard: Option<usize>,
 }
 
 impl EventBatch {
@@ -317,6 +319,7 @@ impl EventBatch {
         self.events.clear();
         self.buffer.clear();
         self.bytes = 0;
+        self.shard = None;
     }
 }
 

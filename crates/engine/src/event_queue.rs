@@ -90,6 +90,11 @@ impl EventQueue {
         (self.doorbell)();
     }
 
+    /// The taker is in a turn, or about to be: nobody rings.
+    pub(crate) fn hush(&self) -> bool {
+        !self.rung.swap(true, Ordering::AcqRel)
+    }
+
     fn ring(&self) {
         if !self.rung.swap(true, Ordering::AcqRel) {
             (self.doorbell)();

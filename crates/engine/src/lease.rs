@@ -1,63 +1,103 @@
-//! The lease of a shard: the right to touch what the shard owns. Its thread has it while it is awake;
-//! while it sleeps, another thread may carry out a batch of commands in its place, which spares both
-//! a wake.
+//! The lease of a shard: the right to touch what the shard owns. Its thread has it while it is awake.
+//! While it sleeps, another thread may carry out a batch of commands in its place, which spares both
+//! a wake; and the thread that runs the handlers may want to have the shard *lent*, and drive it.
 //!
 //! The only file of the engine with `unsafe`: a shard's state is not `Send`, and goes from one thread
 //! to another under this lock.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::Thread;
+use std::time::Duration;
 
 use parking_lot::{ArcMutexGuard, Mutex, RawMutex};
 
 use crate::command::CommandBatch;
 
-/// What a sleeping shard does on another thread: nothing that needs its runtime.
+/// How long a shard that is lent may have no turn before its thread takes it back: a handler that
+/// blocks must hold up nothing but handlers. To look costs its thread a wake.
+pub(crate) const LENT_PATIENCE: Duration = Duration::from_millis(2);
+
+/// What a sleeping shard does on another thread.
 pub(crate) trait Sleeper {
-    /// Carries out a batch of [light](crate::command::Command::is_light) commands and writes.
+    /// Carries out a batch of [light](crate::command::Command::is_light) commands and writes: nothing
+    /// that needs its runtime.
     ///
     /// # Errors
     /// The batch, if it is no time for that.
     fn carry_out(&self, batch: CommandBatch) -> Result<(), CommandBatch>;
+
+    /// Of a shard that is lent: looks at its sockets, does all that there is to do and publishes.
+    fn turn(&self);
+
+    /// Of a shard that is lent: the same without a look, after a batch of any commands.
+    fn carry_out_any(&self, batch: CommandBatch);
 }
 
 /// A shard from when it begins until it ends.
-struct Leased(Option<Box<dyn Sleeper>>);
+#[derive(Default)]
+struct Leased {
+    shard: Option<Box<dyn Sleeper>>,
+    /// Its thread is not in its runtime, so that another may be.
+    lent: bool,
+    /// Turns since it was lent.
+    turns: u64,
+}
 
 // SAFETY: whoever has the lock is alone with the shard and all that it reaches, for the shard's thread
 // has it whenever it runs anything but the inside of its runtime: it lets go of it last thing before it
 // parks and takes it first thing after, and ends it before anything is dropped, should the runtime
 // panic in between (all in `shard::thread`). While it is parked the runtime polls sockets and timers and
-// wakes tasks, whose headers are atomic; it neither polls nor drops a future.
+// wakes tasks, whose flags are atomic; it neither polls nor drops a future. Where the shard is lent its
+// thread has left the runtime, which any thread may enter.
 // The lock orders what one thread did before what the next one sees.
 #[expect(unsafe_code, reason = "see above")]
 unsafe impl Send for Leased {}
 
 /// Clones are the same lease.
-#[derive(Clone)]
-pub(crate) struct Lease(Arc<Mutex<Leased>>);
+#[derive(Clone, Default)]
+pub(crate) struct Lease {
+    leased: Arc<Mutex<Leased>>,
+    wish: Arc<Wish>,
+}
+
+/// What the thread that runs the handlers wants of the shard.
+#[derive(Default)]
+struct Wish {
+    /// To have it lent. Ends when it is given or taken back.
+    wanted: AtomicBool,
+    /// The shard's.
+    thread: OnceLock<Thread>,
+}
+
+/// Who drives a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Driver {
+    /// Its own thread, again or still.
+    Itself,
+    /// Its own thread, which has not heard yet that it is to be lent.
+    ItselfYet,
+    /// Whoever asked, and it has had a turn.
+    Asker,
+}
 
 /// The lease in the hands of the shard's own thread.
 #[must_use = "dropped, it lets other threads at the shard"]
 pub(crate) struct Awake(ArcMutexGuard<RawMutex, Leased>);
 
-impl Default for Lease {
-    fn default() -> Self {
-        Self(Arc::new(Mutex::new(Leased(None))))
-    }
-}
-
 impl Lease {
     /// The shard begins, on this thread.
     pub(crate) fn begin(&self, shard: Box<dyn Sleeper>) -> Awake {
-        let mut leased = self.0.lock_arc();
-        *leased = Leased(Some(shard));
+        let _ = self.wish.thread.set(std::thread::current());
+        let mut leased = self.leased.lock_arc();
+        leased.shard = Some(shard);
         Awake(leased)
     }
 
     /// The shard's thread is awake again. Waits for another thread that is carrying out a batch, which
     /// `outgoing` keeps small.
     pub(crate) fn wake(&self) -> Awake {
-        Awake(self.0.lock_arc())
+        Awake(self.leased.lock_arc())
     }
 
     /// Carries out a batch of light commands in the place of a shard that sleeps. Never waits.
@@ -65,17 +105,88 @@ impl Lease {
     /// # Errors
     /// The batch, if the shard is awake, not begun or ended, or if it is no time for that.
     pub(crate) fn carry_out(&self, batch: CommandBatch) -> Result<(), CommandBatch> {
-        match self.0.try_lock().as_deref() {
-            Some(Leased(Some(shard))) => shard.carry_out(batch),
+        match self.leased.try_lock().as_deref() {
+            Some(Leased { shard: Some(shard), .. }) => shard.carry_out(batch),
             _ => Err(batch),
         }
+    }
+
+    /// Carries out a batch of any commands in the place of a shard that is lent. Never waits.
+    ///
+    /// # Errors
+    /// The batch, if the shard is not lent.
+    pub(crate) fn carry_out_any(&self, batch: CommandBatch) -> Result<(), CommandBatch> {
+        match self.leased.try_lock().as_deref() {
+            Some(Leased { shard: Some(shard), lent: true, .. }) => {
+                shard.carry_out_any(batch);
+                Ok(())
+            }
+            _ => Err(batch),
+        }
+    }
+
+    /// Wants the shard lent; true if that is new, and its thread must be woken to hear of it.
+    pub(crate) fn want(&self) -> bool {
+        !self.wish.wanted.swap(true, Ordering::AcqRel)
+    }
+
+    /// Whether the shard is lent, or about to be.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.wish.wanted.load(Ordering::Acquire)
+    }
+
+    /// Gives the shard back, and wakes its thread.
+    pub(crate) fn give_back(&self) {
+        if self.wish.wanted.swap(false, Ordering::AcqRel)
+            && let Some(thread) = self.wish.thread.get()
+        {
+            thread.unpark();
+        }
+    }
+
+    /// Gives a shard that is lent a turn on this thread. Never waits for its own.
+    pub(crate) fn drive(&self) -> Driver {
+        if let Some(mut leased) = self.leased.try_lock()
+            && leased.lent
+            && let Leased { shard: Some(shard), turns, .. } = &mut *leased
+        {
+            *turns += 1;
+            shard.turn();
+            return Driver::Asker;
+        }
+        if self.is_wanted() { Driver::ItselfYet } else { Driver::Itself }
     }
 }
 
 impl Awake {
+    /// Lends the shard until it is given back, or has no turn for [`LENT_PATIENCE`]. Its thread must
+    /// not be in its runtime.
+    pub(crate) fn lend(mut self, lease: &Lease) -> Self {
+        self.0.lent = true;
+        loop {
+            let turns = self.0.turns;
+            ArcMutexGuard::unlocked(&mut self.0, || std::thread::park_timeout(LENT_PATIENCE));
+            if self.0.turns == turns || !lease.is_wanted() {
+                break;
+            }
+        }
+        self.0.lent = false;
+        lease.wish.wanted.store(false, Ordering::Release);
+        self
+    }
+
+    /// Lends the shard while `job` runs on this thread.
+    #[cfg(test)]
+    pub(crate) fn lend_while(mut self, job: impl FnOnce()) -> Self {
+        self.0.lent = true;
+        ArcMutexGuard::unlocked(&mut self.0, job);
+        self.0.lent = false;
+        self
+    }
+
     /// The shard ends: no other thread gets at it any more.
     pub(crate) fn end(mut self) {
-        *self.0 = Leased(None);
+        *self.0 = Leased::default();
     }
 }
 
@@ -83,36 +194,115 @@ impl Awake {
 mod tests {
     use std::cell::Cell;
     use std::rc::Rc;
+    use std::time::Instant;
 
     use super::*;
 
-    struct Counts(Rc<Cell<usize>>);
+    #[derive(Clone, Default)]
+    struct Counts {
+        carried: Rc<Cell<usize>>,
+        turns: Rc<Cell<usize>>,
+    }
 
     impl Sleeper for Counts {
         fn carry_out(&self, _: CommandBatch) -> Result<(), CommandBatch> {
-            self.0.set(self.0.get() + 1);
+            self.carried.set(self.carried.get() + 1);
             Ok(())
         }
+
+        fn turn(&self) {
+            self.turns.set(self.turns.get() + 1);
+        }
+
+        fn carry_out_any(&self, _: CommandBatch) {
+            self.carried.set(self.carried.get() + 10);
+        }
+    }
+
+    /// What `job` says on another thread.
+    fn elsewhere<T: Send>(lease: &Lease, job: impl FnOnce(&Lease) -> T + Send) -> T {
+        std::thread::scope(|scope| scope.spawn(|| job(lease)).join().expect("no panic"))
     }
 
     #[test]
     fn another_thread_carries_out_only_while_the_shard_sleeps() {
         let lease = Lease::default();
-        let elsewhere = || {
-            let lease = lease.clone();
-            let done = move || lease.carry_out(CommandBatch::default()).is_ok();
-            std::thread::spawn(done).join().expect("no panic")
+        let carries = |lease: &Lease| {
+            elsewhere(lease, |lease| lease.carry_out(CommandBatch::default()).is_ok())
         };
-        assert!(!elsewhere(), "not begun");
-        let carried = Rc::new(Cell::new(0));
-        let awake = lease.begin(Box::new(Counts(Rc::clone(&carried))));
-        assert!(!elsewhere(), "awake");
+        assert!(!carries(&lease), "not begun");
+        let counts = Counts::default();
+        let awake = lease.begin(Box::new(counts.clone()));
+        assert!(!carries(&lease), "awake");
         drop(awake);
-        assert!(elsewhere(), "asleep");
+        assert!(carries(&lease), "asleep");
         let awake = lease.wake();
-        assert!(!elsewhere(), "awake again");
+        assert!(!carries(&lease), "awake again");
         awake.end();
-        assert!(!elsewhere(), "ended");
-        assert_eq!(carried.get(), 1);
+        assert!(!carries(&lease), "ended");
+        assert_eq!(counts.carried.get(), 1);
+    }
+
+    #[test]
+    fn another_thread_drives_only_what_is_lent() {
+        let lease = Lease::default();
+        let counts = Counts::default();
+        let drives = |lease: &Lease| elsewhere(lease, Lease::drive);
+        let carries_any = |lease: &Lease| {
+            elsewhere(lease, |lease| lease.carry_out_any(CommandBatch::default()).is_ok())
+        };
+        drop(lease.begin(Box::new(counts.clone())));
+        assert_eq!(drives(&lease), Driver::Itself);
+        assert!(!carries_any(&lease), "asleep in its runtime");
+        assert!(lease.want(), "new");
+        assert!(!lease.want(), "known");
+        assert_eq!(drives(&lease), Driver::ItselfYet);
+        let asker = std::thread::spawn({
+            let lease = lease.clone();
+            move || {
+                let patience = Instant::now() + Duration::from_secs(20);
+                while lease.drive() != Driver::Asker {
+                    assert!(Instant::now() < patience, "never lent");
+                }
+                assert!(lease.carry_out_any(CommandBatch::default()).is_ok());
+            }
+        });
+        // It may have no turn in time on a machine that is busy.
+        while !asker.is_finished() {
+            lease.want();
+            drop(lease.wake().lend(&lease));
+        }
+        asker.join().expect("no panic");
+        assert!(!lease.is_wanted(), "no turn, so it was taken back");
+        assert_eq!(drives(&lease), Driver::Itself);
+        assert!(counts.turns.get() >= 1);
+        assert_eq!(counts.carried.get(), 10);
+    }
+
+    #[test]
+    fn what_is_given_back_is_taken_at_once() {
+        let lease = Lease::default();
+        drop(lease.begin(Box::new(Counts::default())));
+        assert!(lease.want());
+        let lent = Instant::now();
+        let giver = std::thread::spawn({
+            let lease = lease.clone();
+            move || {
+                let until = Instant::now() + Duration::from_millis(100);
+                while Instant::now() < until && lease.is_wanted() {
+                    lease.drive();
+                    std::thread::yield_now();
+                }
+                lease.give_back();
+                assert!(!lease.is_wanted());
+                Instant::now()
+            }
+        });
+        let awake = lease.wake().lend(&lease);
+        assert!(lent.elapsed() >= LENT_PATIENCE || giver.is_finished());
+        assert!(!lease.is_wanted());
+        awake.end();
+        assert_eq!(lease.drive(), Driver::Itself);
+        giver.join().expect("no panic");
     }
 }

@@ -13,13 +13,14 @@
 //!   [`static_files`] pages and files
 //! - the border: `shared` configuration and counters of all shards; [`event`] what shards tell the
 //!   handlers' thread, and [`event_queue`] how it comes there; `command` what they are told; `lease`
-//!   who may touch a shard; [`outgoing`] commands not committed yet; [`backplane`] the way to other processes;
+//!   who may touch a shard; [`outgoing`] commands not committed yet; [`driving`] when the handlers' thread
+//!   drives a shard itself; [`backplane`] the way to other processes;
 //!   [`publisher`] that thread's sending side; [`routes`] the table both read
 //! - sockets: `extension` and `subprotocol` what is agreed; [`upgrade`] the opening handshake;
 //!   `socket` what is written to; `traffic` how long a socket under HTTP may take, and `wire` that
-//!   socket; `context` what a shard's sockets share; `connection` one upgraded socket; `hub` a shard's
-//!   connections by topic; `response` what the engine answers by itself; `opening` from the request to
-//!   the connection
+//!   socket; `tasks` what runs on a shard; `context` what its sockets share; `connection` one upgraded
+//!   socket; `hub` a shard's connections by topic; `response` what the engine answers by itself;
+//!   `opening` from the request to the connection
 //! - requests: `client_ip`; `framing` which are refused unread; `body` what comes in; `held` what is
 //!   on its way out; `waiting` for a handler's answer; `http`, which uses them
 //! - `acceptor` where sockets come from; [`shard`](self) the thread that owns them; [`server`] the
@@ -39,6 +40,7 @@ pub mod config;
 mod connection;
 mod context;
 pub mod deflate;
+pub mod driving;
 pub mod event;
 pub mod event_queue;
 mod extension;
@@ -68,6 +70,7 @@ mod slots;
 mod socket;
 pub mod static_files;
 mod subprotocol;
+mod tasks;
 pub mod template;
 mod template_escape;
 mod template_filters;

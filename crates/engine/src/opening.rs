@@ -89,7 +89,7 @@ impl Opener {
         let opener = Rc::clone(self);
         // From now on, so that a shutdown waits for it.
         let load = Load::new(&self.context.shared, self.context.shard);
-        tokio::task::spawn_local(async move {
+        self.context.tasks.spawn(async move {
             // An error says that the client hung up before it had our answer.
             let Ok(upgraded) = upgraded.await else { return };
             let Ok(parts) = upgraded.downcast::<TokioIo<Wire>>() else {
@@ -103,7 +103,7 @@ impl Opener {
                     connection.close(*code, reason);
                 }
                 // A task of its own, so that this one ends: it is larger, and holds hyper's buffer.
-                tokio::task::spawn_local(connection.run());
+                opener.context.tasks.spawn(connection.run());
             }
         });
         Ok(accepted)

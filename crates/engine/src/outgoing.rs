@@ -29,6 +29,10 @@ const MAX_JOINED: usize = 64 * 1024;
 const SOCKETS_HERE: usize = 64;
 /// Bytes it writes to them at most.
 const BYTES_HERE: usize = 256 * 1024;
+/// Bytes that the thread that runs the handlers writes at most for a shard that is lent to it; and it
+/// broadcasts to at most [`SOCKETS_HERE`]. More is the shard's, which it gives back for that. Answers
+/// have no bound but this one: there are no more of them than messages that came.
+const BYTES_LENT: usize = 1024 * 1024;
 
 /// A message to be framed: its length is known before its bytes are written.
 pub trait Source {
@@ -119,12 +123,25 @@ struct Uncommitted {
 struct Writes {
     sockets: usize,
     bytes: usize,
+    /// Of the sockets, those that broadcasts go to.
+    members: usize,
 }
 
 impl Writes {
     fn add(&mut self, sockets: usize, bytes: usize) {
         self.sockets += sockets;
         self.bytes += bytes;
+    }
+
+    /// What a broadcast writes.
+    fn fan_out(&mut self, members: usize, bytes: usize) {
+        self.add(members, bytes);
+        self.members += members;
+    }
+
+    /// Too much for the thread that runs the handlers, even if it drives the shard.
+    fn are_much(self) -> bool {
+        self.members > SOCKETS_HERE || self.bytes > BYTES_LENT
     }
 
     fn are_few(self) -> bool {
@@ -210,7 +227,7 @@ impl Outgoing {
                 let outgoing = &mut *way.lock();
                 outgoing.large += frame.len();
                 let members = topic.count_in(shard) as usize;
-                outgoing.writes.add(members, members * frame.len());
+                outgoing.writes.fan_out(members, members * frame.len());
                 let deflated = compressed
                     .then(|| Arc::clone(shared_deflated.get_or_insert_with(Arc::default)));
                 let topic = topic.id;
@@ -228,7 +245,7 @@ impl Outgoing {
             let (from, to) = outgoing.frame(message);
             let (members, bytes) = (topic.count_in(shard) as usize, (to - from) as usize);
             origin.depart(topic, shard, bytes);
-            outgoing.writes.add(0, members * bytes);
+            outgoing.writes.fan_out(0, members * bytes);
             match outgoing.commands.last_mut() {
                 Some(Command::Broadcast { topic: same, origin: but, start, end, frames })
                     if *same == topic.id && *but == origin && joins(*start, *end, from, to) =>
@@ -240,7 +257,7 @@ impl Outgoing {
                     // One write a member, however many go to them in a row.
                     if !matches!(last, Some(Command::Broadcast { topic: same, .. }) if *same == topic.id)
                     {
-                        outgoing.writes.add(members, 0);
+                        outgoing.writes.fan_out(members, 0);
                     }
                     outgoing.add(Command::Broadcast {
                         topic: topic.id,
@@ -335,22 +352,25 @@ impl Outgoing {
     pub(crate) fn commit(&mut self) {
         let mut all = Writes::default();
         for way in &self.shards {
-            let Writes { sockets, bytes } = way.lock().writes;
+            let Writes { sockets, bytes, .. } = way.lock().writes;
             all.add(sockets, bytes);
         }
-        if !all.are_few() {
-            // Side by side is faster than one after the other here.
-            return self.hand_over();
-        }
         for way in &self.shards {
-            way.commit(&mut way.lock(), &self.shared);
+            way.commit(&self.shared, all.are_few());
         }
     }
 
-    /// As [`Self::commit`], but nothing is carried out here.
+    /// Hands over what there is to the shards that run on their own threads.
+    pub(crate) fn flush(&mut self) {
+        for way in self.shards.iter().filter(|way| !way.is_lent()) {
+            way.commit(&self.shared, false);
+        }
+    }
+
+    /// As [`Self::commit`], but nothing is carried out for shards that run on their own threads.
     pub(crate) fn hand_over(&mut self) {
         for way in &self.shards {
-            way.hand_over(&mut way.lock(), &self.shared);
+            way.commit(&self.shared, false);
         }
     }
 }
@@ -375,14 +395,41 @@ impl ToShard {
         }
     }
 
-    fn commit(&self, outgoing: &mut Uncommitted, shared: &Shared) {
+    /// Carries out what is light `here` while the shard sleeps, or anything while it is lent.
+    fn commit(&self, shared: &Shared, here: bool) {
+        let lent = self.is_lent();
+        let mut outgoing = self.lock();
+        let much = outgoing.writes.are_much();
         // What is in the queue comes first.
-        let is_light = !outgoing.heavy && !self.queue.is_pending();
+        let light = !outgoing.heavy && !self.queue.is_pending();
         let Some(batch) = outgoing.take(shared) else { return };
-        let left = if is_light { self.lease.carry_out(batch) } else { Err(batch) };
+        let left = if !lent {
+            if here && light { self.lease.carry_out(batch) } else { Err(batch) }
+        } else if much {
+            self.queue.push(batch);
+            return self.lease.give_back();
+        } else if light {
+            self.lease.carry_out(batch)
+        } else {
+            // The shard's tasks may look for what is overdue here.
+            drop(outgoing);
+            self.lease.carry_out_any(batch)
+        };
         if let Err(batch) = left {
             self.queue.push(batch);
         }
+    }
+
+    /// Wants the shard lent to the thread that runs the handlers.
+    pub(crate) fn want(&self) {
+        if self.lease.want() {
+            self.queue.wake();
+        }
+    }
+
+    /// Whether the shard is lent, or about to be.
+    pub(crate) fn is_lent(&self) -> bool {
+        self.lease.is_wanted()
     }
 
     /// The lease of the shard.

@@ -9,14 +9,22 @@ use crate::event::{Event, EventBatch};
 use crate::lease::Sleeper;
 use crate::topics::Topics;
 
-/// Notes how many commands each batch had.
+/// Notes how many commands each batch had, of a shard that is lent as if they were a hundred more.
 #[derive(Clone, Default)]
 struct Notes(Rc<RefCell<Vec<usize>>>);
+
+const LENT: usize = 100;
 
 impl Sleeper for Notes {
     fn carry_out(&self, batch: CommandBatch) -> Result<(), CommandBatch> {
         self.0.borrow_mut().push(batch.commands.len());
         Ok(())
+    }
+
+    fn turn(&self) {}
+
+    fn carry_out_any(&self, batch: CommandBatch) {
+        self.0.borrow_mut().push(LENT + batch.commands.len());
     }
 }
 
@@ -141,6 +149,55 @@ fn what_is_more_than_a_write_goes_to_the_shard() {
     assert_eq!(fixture.commit(), (vec![], vec![1]));
     fixture.send(0, 1);
     assert_eq!(fixture.commit(), (vec![1], vec![]), "forgotten with its batch");
+}
+
+/// One shard that is lent while `job` runs.
+fn lent(job: impl FnOnce(&mut Fixture)) {
+    let mut fixture = Fixture::new(1);
+    let lease = fixture.outgoing.shards[0].lease().clone();
+    lease.want();
+    lease.wake().lend_while(|| job(&mut fixture)).end();
+}
+
+#[test]
+fn anything_is_carried_out_for_a_shard_that_is_lent() {
+    lent(|fixture| {
+        fixture.send(0, SOCKETS_HERE + 1);
+        assert_eq!(fixture.commit(), (vec![SOCKETS_HERE + 1], vec![]), "answers");
+        fixture.outgoing.respond(Handle::new(0, 0, 1), 200, &"", &"hello");
+        assert_eq!(fixture.commit(), (vec![LENT + 1], vec![]), "more than writes");
+        fixture.send(0, 2);
+        fixture.outgoing.hand_over();
+        assert_eq!(fixture.here.0.take(), [2], "before more events are taken");
+        fixture.send(0, 3);
+        fixture.outgoing.flush();
+        assert_eq!(fixture.here.0.take(), [0; 0], "nobody writes them while handlers run");
+        assert_eq!(fixture.commit(), (vec![3], vec![]));
+        assert!(fixture.outgoing.shards[0].is_lent());
+    });
+}
+
+#[test]
+fn a_shard_that_is_lent_is_given_back_with_much_to_write() {
+    let topic = || Topics::new(1).insert("/room".into(), 1);
+    lent(|fixture| {
+        let topic = topic();
+        (0..SOCKETS_HERE).for_each(|_| topic.add_member(0, false));
+        fixture.outgoing.fan_out(&topic, &"hello", Origin::Local(None));
+        assert_eq!(fixture.commit(), (vec![1], vec![]));
+        topic.add_member(0, false);
+        fixture.outgoing.fan_out(&topic, &"hello", Origin::Local(None));
+        assert_eq!(fixture.commit(), (vec![], vec![1]), "to many");
+        assert!(!fixture.outgoing.shards[0].is_lent());
+    });
+    lent(|fixture| {
+        let topic = topic();
+        (0..SOCKETS_HERE).for_each(|_| topic.add_member(0, false));
+        let text = "x".repeat(BYTES_LENT / SOCKETS_HERE);
+        fixture.outgoing.fan_out(&topic, &text.as_str(), Origin::Local(None));
+        assert_eq!(fixture.commit(), (vec![], vec![1]), "much to each");
+        assert!(!fixture.outgoing.shards[0].is_lent());
+    });
 }
 
 #[test]

@@ -285,12 +285,19 @@ impl Publisher {
     }
 
     /// Hands everything to the shards and wakes those that sleep. A little for one that sleeps is
-    /// carried out here instead: that takes longer here and less time in all.
+    /// carried out here instead: that takes longer here and less time in all. So is everything for one
+    /// that this thread drives, in its runtime: this must be no thread of another one.
     pub fn commit(&mut self) {
         self.outgoing.commit();
         if let Some(publishes) = &mut self.publishes {
             publishes.commit();
         }
+    }
+
+    /// In the middle of a batch: hands over what there is to shards that run on their own threads, to
+    /// write it while the other handlers run.
+    pub fn flush(&mut self) {
+        self.outgoing.flush();
     }
 
     /// As [`Self::commit`], for a thread with more to do: nothing is carried out here.

@@ -13,6 +13,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::backplane::{Backplane, Status};
 use crate::command::{Command, CommandBatch, CommandQueue};
 use crate::config::{Bus, Config};
+use crate::driving::Driving;
 use crate::event::EventBatch;
 use crate::event_queue::EventQueue;
 use crate::http::Served;
@@ -80,6 +81,7 @@ pub struct Engine {
     topics: Topics,
     templates: Templates,
     backplane: Option<Backplane>,
+    driving: Driving,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -115,7 +117,9 @@ impl Engine {
             commands,
             shared,
         });
-        Self { common, publisher, topics, templates, backplane, threads: Vec::new() }
+        let driving =
+            Driving::new(&common.ways, Arc::clone(&common.events), Arc::clone(&common.shared));
+        Self { common, publisher, topics, templates, backplane, driving, threads: Vec::new() }
     }
 
     /// For tests of a shard.
@@ -214,12 +218,20 @@ impl Engine {
         let first = into.len();
         self.common.events.take(into);
         for batch in &mut into[first..] {
+            if let Some(shard) = batch.shard {
+                self.driving.heard(shard, batch.events.len());
+            }
             for event in &mut batch.events {
                 if let crate::event::Event::Open(opened) = event {
                     self.publisher.register(opened);
                 }
             }
         }
+    }
+
+    /// The driving side.
+    pub fn driving(&mut self) -> &mut Driving {
+        &mut self.driving
     }
 
     /// Starts the shards. Without a `listener` of the caller's, binds the configured host and port.
@@ -241,6 +253,7 @@ impl Engine {
         let address = listener.local_addr().map_err(failed)?;
         let mut listener = Some(listener);
         let mut threads = Vec::new();
+        let mut descriptors = Vec::new();
         for index in 0..self.common.commands.len() {
             let common = Arc::clone(&self.common);
             let listener = listener.take();
@@ -249,7 +262,7 @@ impl Engine {
                 .name(format!("tina4-shard-{index}"))
                 .spawn(move || match shard::runtime() {
                     Ok(runtime) => {
-                        let _ = ready.send(Ok(()));
+                        let _ = ready.send(Ok(shard::descriptor_of(&runtime)));
                         shard::run(runtime, index, common, listener);
                     }
                     Err(error) => {
@@ -259,15 +272,20 @@ impl Engine {
                 .map_err(failed)?;
             threads.push(thread);
             let started = is_ready.recv().unwrap_or_else(|_| Err(io::Error::other("a shard died")));
-            if let Err(error) = started {
-                self.threads = threads;
-                self.terminate();
-                let config = self.config();
-                let address = format!("{}:{}", config.host, config.port);
-                return Err(ListenError { address, source: error });
-            }
+            let descriptor = match started {
+                Ok(descriptor) => descriptor,
+                Err(error) => {
+                    self.threads = threads;
+                    self.terminate();
+                    let config = self.config();
+                    let address = format!("{}:{}", config.host, config.port);
+                    return Err(ListenError { address, source: error });
+                }
+            };
+            descriptors.push(descriptor);
         }
         self.threads = threads;
+        self.driving.set_descriptors(descriptors);
         if let Some(backplane) = &mut self.backplane {
             let common = &self.common;
             let started = backplane.start(
@@ -306,6 +324,9 @@ impl Engine {
         }
         for commands in &self.common.commands {
             commands.push(CommandBatch::one(Command::Terminate));
+        }
+        for way in &self.common.ways {
+            way.lease().give_back();
         }
         for thread in self.threads.drain(..) {
             // A shard that panicked has nothing left to end.

@@ -1,12 +1,13 @@
 //! A shard: one thread with a single-threaded runtime that owns its connections outright.
 //!
-//! `thread` is that thread and when it lets others at the shard; here is what it does. It carries out
+//! `thread` is that thread and when it lets others at the shard, `asleep` what those do; here is what it
+//! does itself. It carries out
 //! commands, writes what they queued, publishes events when its sockets are quiet and sweeps its
 //! connections' timers. Nothing here is shared, so nothing is locked.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::net::SocketAddr;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Poll, Waker};
@@ -22,16 +23,26 @@ use crate::event::{Event, LogLevel};
 use crate::event_queue::EventQueue;
 use crate::http::{Http, Served};
 use crate::hub::Hub;
-use crate::lease::Sleeper;
 use crate::outbox::{Chunk, PINS_AT_MOST};
 use crate::outgoing::ToShard;
 use crate::routes::Routes;
 use crate::shared::{Load, Shared};
 use crate::static_files::StaticFiles;
 
+mod asleep;
+#[cfg(target_os = "linux")]
+mod descriptor;
 mod thread;
 
+#[cfg(target_os = "linux")]
+pub(crate) use descriptor::descriptor_of;
 pub(crate) use thread::{run, runtime};
+
+/// Elsewhere no shard is lent.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn descriptor_of(_: &tokio::runtime::Runtime) -> Option<i32> {
+    None
+}
 
 /// Connections written to before reads, commands and pings have their turn again.
 const FLUSH_SLICE: usize = 256;
@@ -85,28 +96,6 @@ struct Shard {
     turns: Cell<u32>,
 }
 
-impl Sleeper for Weak<Shard> {
-    fn carry_out(&self, batch: CommandBatch) -> Result<(), CommandBatch> {
-        match self.upgrade() {
-            Some(shard) if shard.needs_no_more_than_a_batch() => {
-                // A panic must not reach whoever commits, and the rest of its commit.
-                let done = shard.context.contain(None, || {
-                    shard.carry_out(batch);
-                    shard.flush_slice();
-                    shard.context.publish();
-                    shard.context.say_meter();
-                });
-                if done.is_none() || shard.context.shared.is_over() {
-                    // It closes slow consumers, and whatever is left.
-                    shard.wake();
-                }
-                Ok(())
-            }
-            _ => Err(batch),
-        }
-    }
-}
-
 impl Shard {
     fn new(index: usize, common: Arc<Common>) -> Rc<Self> {
         let context =
@@ -150,6 +139,13 @@ impl Shard {
             && !self.context.shared.is_over()
             && !self.context.starved.get()
             && self.context.dirty.borrow().is_empty()
+    }
+
+    /// Whether there is something to do without a look at the sockets.
+    fn has_more(&self) -> bool {
+        self.context.tasks.are_woken()
+            || self.commands().is_pending()
+            || !self.context.dirty.borrow().is_empty()
     }
 
     /// Before the thread sleeps: everything gathered is published, and no command waits.
@@ -302,7 +298,7 @@ impl Shard {
     fn adopt(&self, stream: TcpStream, peer: SocketAddr, load: Load) {
         let http = Rc::clone(&self.http);
         let context = Rc::clone(&self.context);
-        tokio::task::spawn_local(async move {
+        self.context.tasks.spawn(async move {
             let serving = http.serve_socket(stream, peer);
             let mut serving = std::pin::pin!(serving);
             std::future::poll_fn(|task| {

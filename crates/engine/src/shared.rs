@@ -20,6 +20,8 @@ pub struct Counters {
     pub rejected_upgrades: AtomicU64,
     /// Panics inside the engine, each of which ended one connection or one request at most.
     pub panics: AtomicU64,
+    /// Turns that shards had on the thread that runs the handlers.
+    pub driven: AtomicU64,
 }
 
 /// What an engine keeps places for now. None is left when all peers and handlers are done.

@@ -2,8 +2,10 @@
 
 use std::task::Wake;
 
+use super::asleep::Asleep;
 use super::*;
 use crate::config::Config;
+use crate::lease::Sleeper;
 use crate::server::{App, Engine, Host};
 
 #[derive(Default)]
@@ -52,7 +54,8 @@ impl Sleeping {
     }
 
     fn carries_out(&self) -> bool {
-        Rc::downgrade(&self.shard).carry_out(CommandBatch::default()).is_ok()
+        let (shard, runtime) = (Rc::downgrade(&self.shard), std::sync::Weak::new());
+        Asleep { shard, runtime }.carry_out(CommandBatch::default()).is_ok()
     }
 
     fn wakes(&self) -> usize {

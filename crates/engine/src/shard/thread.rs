@@ -2,13 +2,14 @@
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
-use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::coop::unconstrained;
 
+use super::asleep::Asleep;
 use super::{Common, Shard, place, sweep, take_overdue};
 use crate::acceptor;
 use crate::lease::{Awake, Lease, Sleeper};
@@ -26,7 +27,7 @@ thread_local! {
 }
 
 /// Makes the runtime of a shard; its thread then calls [`run`].
-pub(crate) fn runtime() -> std::io::Result<LocalRuntime> {
+pub(crate) fn runtime() -> std::io::Result<Runtime> {
     Builder::new_current_thread()
         .enable_io()
         .enable_time()
@@ -52,12 +53,12 @@ pub(crate) fn runtime() -> std::io::Result<LocalRuntime> {
                 }
             });
         })
-        .build_local(LocalOptions::default())
+        .build()
 }
 
 /// Runs shard `index` until it is told to terminate. `listener` makes it the acceptor.
 pub(crate) fn run(
-    runtime: LocalRuntime,
+    runtime: Runtime,
     index: usize,
     common: Arc<Common>,
     listener: Option<std::net::TcpListener>,
@@ -70,35 +71,58 @@ pub(crate) fn run(
             shard.turn();
         }
     }));
-    let main = Rc::clone(&shard);
-    // Not the runtime's, so that a panic in it drops nothing.
-    let mut serving = pin!(async move {
-        if let Some(listener) = listener {
-            let placing = Rc::clone(&main);
-            let context = Rc::clone(&main.context);
-            tokio::task::spawn_local(async move {
-                acceptor::accept(&context, listener, |stream, peer| place(&placing, stream, peer))
-                    .await;
-            });
-        }
-        tokio::task::spawn_local(sweep(Rc::clone(&main)));
-        tokio::task::spawn_local(take_overdue(Rc::clone(&main)));
-        let context = Rc::clone(&main.context);
-        tokio::task::spawn_local(async move { context.publish_when_quiet().await });
-        std::future::poll_fn(|task| {
-            if main.waker.get().is_none() {
-                let _ = main.waker.set(task.waker().clone());
-                main.commands().set_waker(task.waker().clone());
-            }
-            main.work();
-            if main.terminated.get() { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
-    });
+    let runtime = Arc::new(runtime);
+    let asleep = Asleep { shard: Rc::downgrade(&shard), runtime: Arc::downgrade(&runtime) };
+    // What is carried out before it lends the shard may need it.
+    let entered = runtime.enter();
+    let tasks = &shard.context.tasks;
+    if let Some(listener) = listener {
+        let placing = Rc::clone(&shard);
+        let context = Rc::clone(&shard.context);
+        tasks.spawn(async move {
+            acceptor::accept(&context, listener, |stream, peer| place(&placing, stream, peer))
+                .await;
+        });
+    }
+    tasks.spawn(sweep(Rc::clone(&shard)));
+    tasks.spawn(take_overdue(Rc::clone(&shard)));
     let lease = shard.way().lease();
-    awake(lease, Box::new(Rc::downgrade(&shard)), || runtime.block_on(serving.as_mut()));
+    // As each connection has its own bounds, tokio need not make a task stop now and then.
+    let serve = || {
+        unconstrained(std::future::poll_fn(|task| {
+            if shard.waker.get().is_none() {
+                shard.context.tasks.set_runner(task.waker().clone());
+                let _ = shard.waker.set(task.waker().clone());
+                shard.commands().set_waker(task.waker().clone());
+            }
+            shard.work();
+            shard.context.run_tasks();
+            if shard.terminated.get() || lease.is_wanted() {
+                return Poll::Ready(());
+            }
+            if shard.context.publish_when_quiet() {
+                // The runtime looks at the sockets before it comes back here.
+                task.waker().wake_by_ref();
+            }
+            Poll::Pending
+        }))
+    };
+    awake(lease, Box::new(asleep), || {
+        loop {
+            runtime.block_on(serve());
+            if shard.terminated.get() {
+                break;
+            }
+            shard.park();
+            let awake = AWAKE.take().unwrap_or_else(|| lease.wake());
+            AWAKE.set(Some(awake.lend(lease)));
+            shard.commands().unpark();
+        }
+    });
     CURRENT.set(None);
-    // Tasks hold connections and the shard holds them too: dropping the runtime ends the tasks.
+    // Tasks hold the shard, which holds them.
+    shard.context.tasks.clear();
+    drop(entered);
     drop(runtime);
 }
 
@@ -124,6 +148,10 @@ mod tests {
         fn carry_out(&self, _: CommandBatch) -> Result<(), CommandBatch> {
             Ok(())
         }
+
+        fn turn(&self) {}
+
+        fn carry_out_any(&self, _: CommandBatch) {}
     }
 
     #[test]

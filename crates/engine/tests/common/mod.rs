@@ -1,20 +1,21 @@
 //! A server whose handlers are Rust closures, on a port of its own.
 //!
 //! It plays the part of JavaScript: the doorbell wakes one thread, which takes events, runs the
-//! handlers in order, acknowledges and commits. [`Server::block`] keeps that thread from taking
-//! anything, as a busy handler would.
+//! handlers in order, acknowledges and commits; and it drives the shards that the engine wants driven.
+//! [`Server::block`] keeps that thread from doing anything, as a busy handler would.
 #![allow(dead_code)] // each test file uses its own part of it
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
 use engine::config::Config;
+use engine::driving::Turn;
 use engine::event::{Event, LogLevel, Request};
 use engine::message::Kind;
 use engine::router::{Method, Params, Pattern, WebSocketRoute};
@@ -29,6 +30,9 @@ pub(crate) mod pressure;
 pub(crate) use http::Response;
 #[allow(unused_imports)]
 pub(crate) use peer::{Client, Frame, Raw, frame, opcode, text_of, upgrade_request};
+
+/// How often the handlers' thread gives a shard a turn that it drives: it does not watch its descriptor.
+const TURNS_APART: Duration = Duration::from_micros(200);
 
 /// How long a test waits for what must happen before it fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -224,6 +228,7 @@ impl App {
             requests: self.requests.into_iter().map(|one| one.2).collect(),
             connections: HashMap::new(),
             record: Arc::clone(&record),
+            driven: Vec::new(),
         };
         let thread = std::thread::spawn(move || handlers.run(&wakes));
         Server {
@@ -283,11 +288,24 @@ struct Handlers {
     requests: Vec<RequestHandler>,
     connections: HashMap<Handle, Info>,
     record: Arc<Record>,
+    /// The shards that are driven.
+    driven: Vec<usize>,
 }
 
 impl Handlers {
     fn run(&mut self, wakes: &Receiver<Wake>) {
-        while let Ok(wake) = wakes.recv() {
+        loop {
+            let wake = match self.driven[..] {
+                [] => wakes.recv().unwrap_or(Wake::Stop),
+                _ => match wakes.recv_timeout(TURNS_APART) {
+                    Ok(wake) => wake,
+                    Err(RecvTimeoutError::Timeout) => {
+                        self.drive();
+                        continue;
+                    }
+                    Err(RecvTimeoutError::Disconnected) => Wake::Stop,
+                },
+            };
             match wake {
                 Wake::Doorbell => self.turn(),
                 Wake::Block(blocked, released) => {
@@ -298,6 +316,23 @@ impl Handlers {
                 Wake::Stop => return,
             }
         }
+    }
+
+    fn drive(&mut self) {
+        for shard in std::mem::take(&mut self.driven) {
+            let turn = {
+                let mut engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
+                engine.driving().turn(shard)
+            };
+            if turn != Turn::Elsewhere {
+                self.driven.push(shard);
+            }
+            if turn == Turn::Events {
+                self.turn();
+            }
+        }
+        self.driven.sort_unstable();
+        self.driven.dedup();
     }
 
     fn turn(&mut self) {
@@ -315,6 +350,10 @@ impl Handlers {
         if engine.events().finish() {
             engine.events().ring_again();
         }
+        engine.driving().batch_ended(|shard| {
+            self.driven.push(shard);
+            true
+        });
     }
 
     fn dispatch(&mut self, engine: &mut Engine, event: &Event, buffer: &[u8]) {
@@ -403,13 +442,20 @@ pub(crate) struct Blocked {
 }
 
 impl Server {
-    /// Uses the engine as a handler would, then commits. Works while the handlers are blocked.
-    pub(crate) fn with<T>(&self, job: impl FnOnce(&mut Engine) -> T) -> T {
+    /// Uses the engine as a handler would, then commits. Works while the handlers are blocked. On a
+    /// thread of its own, as a thread of this test's runtime could not run another one's.
+    pub(crate) fn with<T: Send>(&self, job: impl FnOnce(&mut Engine) -> T + Send) -> T {
         let engine = self.engine.as_ref().expect("running");
-        let mut engine = engine.lock().unwrap_or_else(PoisonError::into_inner);
-        let done = job(&mut engine);
-        engine.publisher().commit();
-        done
+        let work = || {
+            let mut engine = engine.lock().unwrap_or_else(PoisonError::into_inner);
+            let done = job(&mut engine);
+            engine.publisher().commit();
+            done
+        };
+        std::thread::scope(|scope| match scope.spawn(work).join() {
+            Ok(done) => done,
+            Err(panic) => std::panic::resume_unwind(panic),
+        })
     }
 
     /// Blocks the handlers' thread; it has stopped taking events when this returns.

@@ -1,0 +1,71 @@
+'use strict';
+
+// A shard with frequent messages is driven by the thread that runs the handlers, so that no message wakes another thread; when that
+// thread blocks, the shard's own goes on.
+
+const { endForked, forkServer } = require('./forked');
+const { sleep } = require('./support.js');
+
+/** Milliseconds the handlers' thread is blocked for, and those a ping may take meanwhile on a machine with other things to do. */
+const BLOCK = 1_500;
+const SOON = 500;
+
+jest.setTimeout(60_000);
+
+afterEach(endForked);
+
+const app = () => forkServer((Router) => {
+  Router.websocket('/echo', (connection, event, data) => {
+    if (event === 'message') connection.send(data);
+  });
+  Router.websocket('/block', (connection, event, data) => {
+    if (event !== 'message') return;
+    const until = performance.now() + Number(data);
+    while (performance.now() < until);
+    connection.send('done');
+  });
+}, { config: { ioThreads: 1 } });
+
+/** Talks to the echo until the shard has had `count` more turns on the handlers' thread. */
+async function untilDriven(server, peer, count = 20) {
+  const { engine: { driven } } = await server.measure();
+  await server.until(`${count} turns`, ({ engine }) => {
+    for (let n = 0; n < 200; n += 1) peer.send(`${n}`);
+    return engine.driven >= driven + count;
+  });
+}
+
+const linux = process.platform === 'linux' ? test : test.skip;
+
+linux('frequent messages are handled without another thread, and a quiet shard is left to its own', async () => {
+  const server = await app();
+  const peer = await server.connect('/echo');
+  await untilDriven(server, peer);
+  await sleep(50);
+  const { engine: { driven } } = await server.measure();
+  await sleep(100);
+  // What is measured comes over a pipe, not through the shard.
+  expect((await server.measure()).engine.driven).toBe(driven);
+  await untilDriven(server, peer);
+});
+
+linux('a handler that blocks the thread which drives the shard holds up no pings', async () => {
+  const server = await app();
+  const [peer, pinger, blocker] = [await server.connect('/echo'), await server.connect('/echo'), await server.connect('/block')];
+  for (let round = 0; round < 2; round += 1) {
+    await untilDriven(server, peer);
+    for (let n = 0; n < 100; n += 1) peer.send(`${n}`);
+    blocker.send(String(BLOCK));
+    const begun = performance.now();
+    let done = false;
+    const unblocked = blocker.next().then((text) => { done = text === 'done'; });
+    await sleep(BLOCK / 5);
+    const asked = performance.now();
+    pinger.socket.ping('still there?');
+    await new Promise((resolve) => pinger.socket.once('pong', resolve));
+    expect(performance.now() - asked).toBeLessThan(SOON);
+    expect(done).toBe(false);
+    await unblocked;
+    expect(performance.now() - begun).toBeGreaterThan(BLOCK - SOON);
+  }
+});

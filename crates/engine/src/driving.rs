@@ -1,0 +1,246 @@
+//! When the thread that runs the handlers drives the shards itself.
+//!
+//! A message costs two threads two wakes, where one that waits for sockets and handlers alike needs
+//! none; and what it reads stays in its own cache. So a shard with frequent messages is lent to the
+//! handlers' thread, until that blocks, or has much to write at once, or where there are several shards
+//! has more to do than one thread can.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crate::event_queue::EventQueue;
+use crate::lease::Driver;
+use crate::outgoing::ToShard;
+use crate::shared::Shared;
+
+/// A shard is wanted when it has had two batches of handlers in this time. Less than a shard that is lent
+/// may go without a turn.
+const OFTEN: Duration = Duration::from_millis(1);
+/// Turns after which it is known whether there is too much for one thread.
+const WINDOW: u64 = 64;
+/// Several threads do more than one if each turn brings this many events, of all shards together: they
+/// come faster than handlers take them, and what a wake costs is little for each.
+const FULL: u64 = 64;
+/// How long shards that were given back for that are left to their threads.
+const REST: Duration = Duration::from_millis(100);
+
+/// What a turn on the handlers' thread was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// There was none: the shard's own thread drives it, and its sockets are not to be watched.
+    Elsewhere,
+    /// Events wait for [`crate::Engine::take`], perhaps; nobody has rung for them.
+    Events,
+    /// No event waits.
+    Quiet,
+}
+
+/// The driving side of an engine: used by the one thread that runs the handlers.
+pub struct Driving {
+    shards: Vec<Driven>,
+    events: Arc<EventQueue>,
+    shared: Arc<Shared>,
+    /// Nothing is wanted before.
+    rests_until: Option<Instant>,
+    window: Window,
+}
+
+/// One shard.
+struct Driven {
+    way: Arc<ToShard>,
+    descriptor: Option<i32>,
+    /// It has published since the last batch of handlers ended.
+    heard: bool,
+    /// When a batch of handlers with events of it ended last.
+    last: Option<Instant>,
+}
+
+/// What came since the last look at it.
+#[derive(Default)]
+struct Window {
+    turns: u64,
+    events: u64,
+}
+
+impl Driving {
+    pub(crate) fn new(ways: &[Arc<ToShard>], events: Arc<EventQueue>, shared: Arc<Shared>) -> Self {
+        let driven =
+            |way| Driven { way: Arc::clone(way), descriptor: None, heard: false, last: None };
+        let shards = ways.iter().map(driven).collect();
+        Self { shards, events, shared, rests_until: None, window: Window::default() }
+    }
+
+    pub(crate) fn set_descriptors(&mut self, descriptors: Vec<Option<i32>>) {
+        for (shard, descriptor) in self.shards.iter_mut().zip(descriptors) {
+            shard.descriptor = descriptor;
+        }
+    }
+
+    /// What is readable when a shard has something to do: the descriptor of the epoll instance of its
+    /// runtime. None where the system has no such thing.
+    pub fn descriptor(&self, shard: usize) -> Option<i32> {
+        self.shards.get(shard)?.descriptor
+    }
+
+    /// Events of a shard were taken.
+    pub(crate) fn heard(&mut self, shard: usize, events: usize) {
+        self.window.events += events as u64;
+        if let Some(shard) = self.shards.get_mut(shard) {
+            shard.heard = true;
+        }
+    }
+
+    /// A batch of handlers has ended: calls `watch` for each shard whose descriptor is to be watched
+    /// from now on, with a [`Self::turn`] whenever it is readable; false if it cannot be.
+    pub fn batch_ended(&mut self, watch: impl FnMut(usize) -> bool) {
+        self.want(Instant::now(), watch);
+    }
+
+    fn want(&mut self, now: Instant, mut watch: impl FnMut(usize) -> bool) {
+        let rests = self.rests_until.is_some_and(|until| now < until);
+        for (index, shard) in self.shards.iter_mut().enumerate() {
+            if !std::mem::take(&mut shard.heard) || shard.descriptor.is_none() {
+                continue;
+            }
+            let last = shard.last.replace(now);
+            let often = last.is_some_and(|last| now.saturating_duration_since(last) < OFTEN);
+            if often && !rests && !shard.way.is_lent() && watch(index) {
+                shard.way.want();
+            }
+        }
+    }
+
+    /// Gives a shard a turn.
+    pub fn turn(&mut self, shard: usize) -> Turn {
+        self.weigh(Instant::now);
+        let Some(shard) = self.shards.get(shard) else { return Turn::Elsewhere };
+        let hushed = self.events.hush();
+        let driver = shard.way.lease().drive();
+        if driver == Driver::Asker {
+            self.shared.counters.driven.fetch_add(1, Ordering::Relaxed);
+        }
+        let waits = !self.events.is_empty();
+        if waits || hushed && self.events.finish() {
+            return Turn::Events;
+        }
+        if driver == Driver::Itself { Turn::Elsewhere } else { Turn::Quiet }
+    }
+
+    /// Counts a turn. Gives the shards back if there is too much for one thread.
+    fn weigh(&mut self, now: impl FnOnce() -> Instant) {
+        self.window.turns += 1;
+        if self.window.turns < WINDOW {
+            return;
+        }
+        let Window { turns, events } = std::mem::take(&mut self.window);
+        let shards = self.shards.len();
+        if shards > 1 && events * shards as u64 >= turns * FULL {
+            self.rests_until = Some(now() + REST);
+            for shard in &self.shards {
+                shard.way.lease().give_back();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::CommandQueue;
+    use crate::config::Config;
+    use crate::outgoing::Outgoing;
+
+    const DESCRIPTOR: i32 = 7;
+
+    /// The driving side of shards that never begin.
+    fn driving(shards: usize) -> Driving {
+        let queues = (0..shards).map(|_| Arc::<CommandQueue>::default()).collect();
+        let shared = Arc::new(Shared::new(Config::default(), shards));
+        let outgoing = Outgoing::new(queues, Arc::clone(&shared));
+        let ways: Vec<_> = (0..shards).filter_map(|shard| outgoing.to_shard(shard)).collect();
+        let events = Arc::new(EventQueue::new(Box::new(|| {})));
+        let mut driving = Driving::new(&ways, events, shared);
+        driving.set_descriptors(vec![Some(DESCRIPTOR); shards]);
+        driving
+    }
+
+    /// The shards that are wanted after a batch that ended at `now`.
+    fn wanted(driving: &mut Driving, now: Instant) -> Vec<usize> {
+        let mut wanted = Vec::new();
+        driving.want(now, |shard| {
+            wanted.push(shard);
+            true
+        });
+        wanted
+    }
+
+    #[test]
+    fn shards_that_have_often_something_to_say_are_wanted_once() {
+        let (mut driving, now) = (driving(3), Instant::now());
+        driving.heard(0, 1);
+        driving.heard(1, 1);
+        assert_eq!(wanted(&mut driving, now), [0; 0], "the first of each");
+        driving.heard(1, 1);
+        driving.heard(2, 1);
+        assert_eq!(wanted(&mut driving, now + OFTEN / 2), [1]);
+        driving.heard(0, 1);
+        driving.heard(1, 1);
+        assert_eq!(wanted(&mut driving, now + OFTEN), [0; 0], "too late for 0, and 1 is known");
+    }
+
+    #[test]
+    fn a_shard_that_cannot_be_watched_is_left_alone() {
+        let (mut driving, now) = (driving(2), Instant::now());
+        driving.set_descriptors(vec![None, Some(DESCRIPTOR)]);
+        assert_eq!((driving.descriptor(0), driving.descriptor(1)), (None, Some(DESCRIPTOR)));
+        for _ in 0..2 {
+            driving.heard(0, 1);
+            driving.heard(1, 1);
+            driving.want(now, |_| false);
+        }
+        assert!(driving.shards.iter().all(|shard| !shard.way.is_lent()));
+    }
+
+    #[test]
+    fn several_shards_are_given_back_for_a_while_when_they_bring_too_much() {
+        // By shards, and events that each turn brings: whether that is too much.
+        for (shards, events, too_much) in [
+            (1, 10 * FULL, false),
+            (2, FULL / 2 - 1, false),
+            (2, FULL / 2, true),
+            (4, FULL / 4, true),
+        ] {
+            let (mut driving, now) = (driving(shards), Instant::now());
+            driving.shards.iter().for_each(|shard| shard.way.want());
+            for turn in 1..=WINDOW {
+                driving.heard(0, events as usize);
+                driving.weigh(|| now);
+                let given_back = driving.shards.iter().all(|shard| !shard.way.is_lent());
+                assert_eq!(given_back, too_much && turn == WINDOW, "{shards} {events} {turn}");
+            }
+            if !too_much {
+                continue;
+            }
+            for (late, again) in [(OFTEN, false), (REST - OFTEN / 2, false), (REST, true)] {
+                driving.heard(0, 1);
+                wanted(&mut driving, now + late - OFTEN / 4);
+                driving.heard(0, 1);
+                assert_eq!(!wanted(&mut driving, now + late).is_empty(), again, "{late:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn there_is_no_turn_of_a_shard_that_is_not_wanted() {
+        let mut driving = driving(1);
+        assert_eq!(driving.turn(0), Turn::Elsewhere);
+        assert_eq!(driving.turn(1), Turn::Elsewhere);
+        driving.events.push_one(crate::event::Event::Stopped);
+        assert_eq!(driving.turn(0), Turn::Events, "whose bell nobody hears");
+        driving.shards[0].way.want();
+        driving.events.take(&mut Vec::new());
+        assert_eq!(driving.turn(0), Turn::Quiet, "not yet");
+        assert_eq!(driving.shared.counters.driven.load(Ordering::Relaxed), 0);
+    }
+}
