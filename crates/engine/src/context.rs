@@ -70,8 +70,10 @@ pub(crate) struct Context<Connection> {
     urgent: Cell<bool>,
     /// How many there were at the last look at the sockets.
     seen: Cell<usize>,
-    /// Tells that events were published: their handlers may begin.
+    /// Tells that events were published: their handlers may begin. Not while the shard is lent.
     pub(crate) published: Notify,
+    /// The thread that runs the handlers drives the shard.
+    pub(crate) is_lent: Cell<bool>,
     /// A broadcast has filled outboxes since they were last written.
     pub(crate) fanned_out: Cell<bool>,
     meter: Meter,
@@ -103,6 +105,7 @@ impl<Connection> Context<Connection> {
             urgent: Cell::new(false),
             seen: Cell::new(0),
             published: Notify::new(),
+            is_lent: Cell::new(false),
             fanned_out: Cell::new(false),
             meter: Meter { unsaid: Cell::new(0) },
             starved: Cell::new(false),
@@ -210,7 +213,9 @@ impl<Connection> Context<Connection> {
         self.seen.set(0);
         batch.shard = Some(self.shard);
         self.queue.push(batch);
-        self.published.notify_one();
+        if !self.is_lent.get() {
+            self.published.notify_one();
+        }
     }
 
     /// Runs `job`, which works for the connection `handle` if for one. A panic in it goes no further:

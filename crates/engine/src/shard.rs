@@ -416,7 +416,7 @@ async fn take_overdue(shard: Rc<Shard>) {
     let way = Arc::clone(shard.way());
     loop {
         shard.context.published.notified().await;
-        while shard.common.events.is_rung() {
+        while shard.common.events.is_rung() && !shard.context.is_lent.get() {
             let commits = way.commits();
             tokio::time::sleep(COMMIT_PATIENCE).await;
             shard.take_overdue(&way, commits);

@@ -114,9 +114,13 @@ pub(crate) fn run(
                 break;
             }
             shard.park();
+            shard.context.is_lent.set(true);
             let awake = AWAKE.take().unwrap_or_else(|| lease.wake());
             AWAKE.set(Some(awake.lend(lease)));
+            shard.context.is_lent.set(false);
             shard.commands().unpark();
+            // Handlers may be running.
+            shard.context.published.notify_one();
         }
     });
     CURRENT.set(None);
