@@ -155,8 +155,8 @@ impl Watcher {
     pub(crate) fn new(doorbell: &Rc<Doorbell>, shard: usize, descriptor: i32) -> Option<Self> {
         let uv = Uv::get()?;
         let mut event_loop = null_mut();
-        // SAFETY: a live environment; the descriptor is that of a shard that runs; the memory is of the size that libuv says, and lives until
-        // `closed`. The first field of a handle is its user's (uv.h: `void* data`).
+        // SAFETY: a live environment; the descriptor is that of a shard that runs; the memory is of the
+        // size that libuv says, and lives until `closed`. The first field of a handle is its user's (uv.h: `void* data`).
         unsafe {
             let status = sys::napi_get_uv_event_loop(doorbell.env, &mut event_loop);
             crate::convert::checked(status).ok()?;

@@ -2,8 +2,8 @@
 //!
 //! A message costs two threads two wakes, where one that waits for sockets and handlers alike needs
 //! none; and what it reads stays in its own cache. So a shard with frequent messages is lent to the
-//! handlers' thread, until that blocks, or has much to write at once, or where there are several shards
-//! has more to do than one thread can.
+//! handlers' thread, until that blocks, or has much to write at once, or has so much to do that two
+//! threads or more do it faster.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,12 +18,17 @@ use crate::shared::Shared;
 /// may go without a turn.
 const OFTEN: Duration = Duration::from_millis(1);
 /// Turns after which it is known whether there is too much for one thread.
-const WINDOW: u64 = 64;
-/// Several threads do more than one if each turn brings this many events, of all shards together: they
-/// come faster than handlers take them, and what a wake costs is little for each.
+const WINDOW: u64 = 16;
+/// Several shards do more on their own threads if each turn brings this many events, of all of them
+/// together: they come faster than handlers take them, and what a wake costs is little for each.
 const FULL: u64 = 64;
+/// So does one, with requests: most of what they cost is the shard's. For messages a second thread is
+/// no gain, as their frames are then written in smaller pieces.
+const FULL_OF_REQUESTS: u64 = 8;
+/// The thread that drives gives memory back at most this often.
+const TIDY_APART: Duration = Duration::from_millis(500);
 /// How long shards that were given back for that are left to their threads.
-const REST: Duration = Duration::from_millis(100);
+const REST: Duration = Duration::from_millis(200);
 
 /// What a turn on the handlers' thread was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +48,8 @@ pub struct Driving {
     shared: Arc<Shared>,
     /// Nothing is wanted before.
     rests_until: Option<Instant>,
+    /// When this thread gave memory back.
+    tidied: Option<Instant>,
     window: Window,
 }
 
@@ -61,6 +68,7 @@ struct Driven {
 struct Window {
     turns: u64,
     events: u64,
+    requests: u64,
 }
 
 impl Driving {
@@ -68,7 +76,7 @@ impl Driving {
         let driven =
             |way| Driven { way: Arc::clone(way), descriptor: None, heard: false, last: None };
         let shards = ways.iter().map(driven).collect();
-        Self { shards, events, shared, rests_until: None, window: Window::default() }
+        Self { shards, events, shared, rests_until: None, tidied: None, window: Window::default() }
     }
 
     pub(crate) fn set_descriptors(&mut self, descriptors: Vec<Option<i32>>) {
@@ -84,8 +92,9 @@ impl Driving {
     }
 
     /// Events of a shard were taken.
-    pub(crate) fn heard(&mut self, shard: usize, events: usize) {
+    pub(crate) fn heard(&mut self, shard: usize, events: usize, requests: usize) {
         self.window.events += events as u64;
+        self.window.requests += requests as u64;
         if let Some(shard) = self.shards.get_mut(shard) {
             shard.heard = true;
         }
@@ -118,6 +127,7 @@ impl Driving {
         let hushed = self.events.hush();
         let driver = shard.way.lease().drive();
         if driver == Driver::Asker {
+            self.shared.drove.store(true, Ordering::Relaxed);
             self.shared.counters.driven.fetch_add(1, Ordering::Relaxed);
         }
         let waits = !self.events.is_empty();
@@ -127,15 +137,30 @@ impl Driving {
         if driver == Driver::Itself { Turn::Elsewhere } else { Turn::Quiet }
     }
 
+    /// Whether this thread is to give back the memory that the shards it drove have left with it: once
+    /// for all that came before.
+    pub(crate) fn has_rested(&mut self, now: Instant) -> bool {
+        let owes = self.shared.drove.load(Ordering::Relaxed)
+            && self.shards.iter().all(|shard| !shard.way.is_lent())
+            && self.tidied.is_none_or(|last| now.saturating_duration_since(last) >= TIDY_APART);
+        if owes {
+            self.shared.drove.store(false, Ordering::Relaxed);
+            self.tidied = Some(now);
+        }
+        owes
+    }
+
     /// Counts a turn. Gives the shards back if there is too much for one thread.
     fn weigh(&mut self, now: impl FnOnce() -> Instant) {
         self.window.turns += 1;
         if self.window.turns < WINDOW {
             return;
         }
-        let Window { turns, events } = std::mem::take(&mut self.window);
+        let Window { turns, events, requests } = std::mem::take(&mut self.window);
         let shards = self.shards.len();
-        if shards > 1 && events * shards as u64 >= turns * FULL {
+        if shards > 1 && events * shards as u64 >= turns * FULL
+            || requests >= turns * FULL_OF_REQUESTS
+        {
             self.rests_until = Some(now() + REST);
             for shard in &self.shards {
                 shard.way.lease().give_back();
@@ -178,14 +203,14 @@ mod tests {
     #[test]
     fn shards_that_have_often_something_to_say_are_wanted_once() {
         let (mut driving, now) = (driving(3), Instant::now());
-        driving.heard(0, 1);
-        driving.heard(1, 1);
+        driving.heard(0, 1, 0);
+        driving.heard(1, 1, 0);
         assert_eq!(wanted(&mut driving, now), [0; 0], "the first of each");
-        driving.heard(1, 1);
-        driving.heard(2, 1);
+        driving.heard(1, 1, 0);
+        driving.heard(2, 1, 0);
         assert_eq!(wanted(&mut driving, now + OFTEN / 2), [1]);
-        driving.heard(0, 1);
-        driving.heard(1, 1);
+        driving.heard(0, 1, 0);
+        driving.heard(1, 1, 0);
         assert_eq!(wanted(&mut driving, now + OFTEN), [0; 0], "too late for 0, and 1 is known");
     }
 
@@ -195,26 +220,27 @@ mod tests {
         driving.set_descriptors(vec![None, Some(DESCRIPTOR)]);
         assert_eq!((driving.descriptor(0), driving.descriptor(1)), (None, Some(DESCRIPTOR)));
         for _ in 0..2 {
-            driving.heard(0, 1);
-            driving.heard(1, 1);
+            driving.heard(0, 1, 0);
+            driving.heard(1, 1, 0);
             driving.want(now, |_| false);
         }
         assert!(driving.shards.iter().all(|shard| !shard.way.is_lent()));
     }
 
     #[test]
-    fn several_shards_are_given_back_for_a_while_when_they_bring_too_much() {
-        // By shards, and events that each turn brings: whether that is too much.
-        for (shards, events, too_much) in [
-            (1, 10 * FULL, false),
-            (2, FULL / 2 - 1, false),
-            (2, FULL / 2, true),
-            (4, FULL / 4, true),
+    fn shards_are_given_back_for_a_while_when_they_bring_too_much() {
+        // By shards, and events and requests that each turn brings: whether that is too much.
+        for (shards, events, requests, too_much) in [
+            (1, 10 * FULL, FULL_OF_REQUESTS - 1, false),
+            (1, FULL_OF_REQUESTS, FULL_OF_REQUESTS, true),
+            (2, FULL / 2 - 1, 0, false),
+            (2, FULL / 2, 0, true),
+            (4, FULL / 4, 0, true),
         ] {
             let (mut driving, now) = (driving(shards), Instant::now());
             driving.shards.iter().for_each(|shard| shard.way.want());
             for turn in 1..=WINDOW {
-                driving.heard(0, events as usize);
+                driving.heard(0, events as usize, requests as usize);
                 driving.weigh(|| now);
                 let given_back = driving.shards.iter().all(|shard| !shard.way.is_lent());
                 assert_eq!(given_back, too_much && turn == WINDOW, "{shards} {events} {turn}");
@@ -223,12 +249,27 @@ mod tests {
                 continue;
             }
             for (late, again) in [(OFTEN, false), (REST - OFTEN / 2, false), (REST, true)] {
-                driving.heard(0, 1);
+                driving.heard(0, 1, 0);
                 wanted(&mut driving, now + late - OFTEN / 4);
-                driving.heard(0, 1);
+                driving.heard(0, 1, 0);
                 assert_eq!(!wanted(&mut driving, now + late).is_empty(), again, "{late:?}");
             }
         }
+    }
+
+    #[test]
+    fn memory_is_given_back_once_when_no_shard_is_driven_any_more() {
+        let (mut driving, now) = (driving(2), Instant::now());
+        assert!(!driving.has_rested(now), "nothing was driven");
+        driving.shared.drove.store(true, Ordering::Relaxed);
+        driving.shards[1].way.want();
+        assert!(!driving.has_rested(now), "one is");
+        driving.shards[1].way.lease().give_back();
+        assert!(driving.has_rested(now));
+        assert!(!driving.has_rested(now), "done");
+        driving.shared.drove.store(true, Ordering::Relaxed);
+        assert!(!driving.has_rested(now + TIDY_APART / 2), "too soon");
+        assert!(driving.has_rested(now + TIDY_APART));
     }
 
     #[test]

@@ -95,7 +95,8 @@ impl EventQueue {
         !self.rung.swap(true, Ordering::AcqRel)
     }
 
-    fn ring(&self) {
+    /// Rings, if that is not done already.
+    pub(crate) fn ring(&self) {
         if !self.rung.swap(true, Ordering::AcqRel) {
             (self.doorbell)();
         }

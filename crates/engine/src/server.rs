@@ -14,7 +14,7 @@ use crate::backplane::{Backplane, Status};
 use crate::command::{Command, CommandBatch, CommandQueue};
 use crate::config::{Bus, Config};
 use crate::driving::Driving;
-use crate::event::EventBatch;
+use crate::event::{Event, EventBatch};
 use crate::event_queue::EventQueue;
 use crate::http::Served;
 use crate::publisher::Publisher;
@@ -52,7 +52,8 @@ pub struct App {
 pub struct Host {
     /// Called from any thread when events wait for [`Engine::take`]; must not block.
     pub doorbell: Box<dyn Fn() + Send + Sync>,
-    /// Called about once a second on each shard's thread, to give memory that is free back to the
+    /// Called about once a second on each shard's thread, and once on that which calls
+    /// [`Engine::take`] when it has ceased to drive shards, to give memory that is free back to the
     /// system; must not block.
     pub tidy: fn(),
 }
@@ -201,7 +202,7 @@ impl Engine {
             Some(backplane) if backplane.is_running() => backplane.count(id, path.to_owned()),
             _ => {
                 let sum = self.topics.get(path).map_or(0, |topic| u64::from(topic.count()));
-                self.common.events.push_one(crate::event::Event::Counted { id, sum });
+                self.common.events.push_one(Event::Counted { id, sum });
             }
         }
     }
@@ -217,14 +218,20 @@ impl Engine {
     pub fn take(&mut self, into: &mut Vec<EventBatch>) {
         let first = into.len();
         self.common.events.take(into);
+        if self.driving.has_rested(Instant::now()) {
+            (self.common.tidy)();
+        }
         for batch in &mut into[first..] {
-            if let Some(shard) = batch.shard {
-                self.driving.heard(shard, batch.events.len());
-            }
+            let mut requests = 0;
             for event in &mut batch.events {
-                if let crate::event::Event::Open(opened) = event {
-                    self.publisher.register(opened);
+                match event {
+                    Event::Open(opened) => self.publisher.register(opened),
+                    Event::Request(_) => requests += 1,
+                    _ => {}
                 }
+            }
+            if let Some(shard) = batch.shard {
+                self.driving.heard(shard, batch.events.len(), requests);
             }
         }
     }
@@ -313,7 +320,7 @@ impl Engine {
             commands.push(CommandBatch::one(Command::Shutdown { code, reason }));
         }
         if self.threads.is_empty() {
-            self.common.events.push_one(crate::event::Event::Stopped);
+            self.common.events.push_one(Event::Stopped);
         }
     }
 

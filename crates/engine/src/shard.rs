@@ -444,6 +444,10 @@ async fn sweep(shard: Rc<Shard>) {
         if now - tidied >= TIDY_PERIOD {
             tidied = now;
             (shard.common.tidy)();
+            if shard.context.shared.drove.load(Ordering::Relaxed) && !shard.context.is_lent.get() {
+                // The thread that drove it has some to give back too.
+                shard.common.events.ring();
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicIsize, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU64, AtomicUsize, Ordering};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
@@ -39,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) counters: Counters,
     pub(crate) held: Held,
+    /// The thread that runs the handlers has driven a shard since it gave memory back.
+    pub(crate) drove: AtomicBool,
     /// Upgraded connections.
     pub(crate) connections: AtomicUsize,
     /// Upgraded connections by address, while `TINA4_WS_MAX_CONNECTIONS_PER_IP` limits them.
@@ -56,6 +58,7 @@ impl Shared {
             loads: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
             counters: Counters::default(),
             held: Held::default(),
+            drove: AtomicBool::new(false),
             connections: AtomicUsize::new(0),
             by_address: DashMap::new(),
             buffered: AtomicIsize::new(0),

@@ -1,7 +1,9 @@
 //! Shards that the handlers' thread drives: nobody outside can tell.
 #![cfg(target_os = "linux")]
 
+use std::sync::Mutex;
 use std::sync::atomic::Ordering;
+use std::thread::ThreadId;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
@@ -125,4 +127,25 @@ async fn an_engine_whose_shards_are_driven_ends_and_shuts_down() {
 async fn until_closed(client: &mut Client) {
     within("the end of a connection", async { while let Some(Ok(_)) = client.0.next().await {} })
         .await;
+}
+
+#[tokio::test]
+async fn the_thread_that_drove_a_shard_gives_its_memory_back() {
+    static TIDIED: Mutex<Vec<ThreadId>> = Mutex::new(Vec::new());
+    let tidy = || TIDIED.lock().expect("no panic").push(std::thread::current().id());
+    let server = App::new().tidy(tidy).websocket("/echo", echo).start();
+    let mut client = server.connect("/echo").await;
+    until_driven(&server, &mut client).await;
+    let driver = server.handlers_thread();
+    TIDIED.lock().expect("no panic").clear();
+    within("memory given back", async {
+        while !TIDIED.lock().expect("no panic").contains(&driver) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    let times = TIDIED.lock().expect("no panic").iter().filter(|one| **one == driver).count();
+    // A sweep while it was driven is another.
+    assert!((1..=2).contains(&times), "{times}: nothing was driven since");
 }

@@ -113,7 +113,13 @@ pub(crate) fn run(
             if shard.terminated.get() {
                 break;
             }
+            // Who wakes this runtime has to see that nobody is in it, or nobody will hear of it.
+            runtime.block_on(std::future::ready(()));
             shard.park();
+            if shard.has_more() {
+                // The descriptor becomes readable, and there will be a turn.
+                drop(runtime.spawn(std::future::ready(())));
+            }
             shard.context.is_lent.set(true);
             let awake = AWAKE.take().unwrap_or_else(|| lease.wake());
             AWAKE.set(Some(awake.lend(lease)));

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, ThreadId};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -124,6 +124,7 @@ pub(crate) struct App {
     websockets: Vec<(String, WebSocketRoute, WebSocketHandler)>,
     requests: Vec<(String, String, RequestHandler)>,
     directory: TempDir,
+    tidy: fn(),
 }
 
 impl App {
@@ -138,7 +139,14 @@ impl App {
             websockets: Vec::new(),
             requests: Vec::new(),
             directory: tempfile::tempdir().expect("a folder"),
+            tidy: || {},
         }
+    }
+
+    /// Has `tidy` give memory back.
+    pub(crate) fn tidy(mut self, tidy: fn()) -> Self {
+        self.tidy = tidy;
+        self
     }
 
     pub(crate) fn with(mut self, change: impl FnOnce(&mut Config)) -> Self {
@@ -206,6 +214,7 @@ impl App {
         let host = Host::new(move || {
             let _ = doorbell.send(Wake::Doorbell);
         });
+        let host = Host { tidy: self.tidy, ..host };
         let mut engine = Engine::new(self.config, app, host);
         engine.routes().update(|router| {
             for (id, (pattern, route, _)) in self.websockets.iter().enumerate() {
@@ -466,6 +475,11 @@ impl Server {
         self.inbox.send(wake).expect("the handlers' thread runs");
         is_blocked.recv().expect("the handlers' thread runs");
         Blocked { _release: release }
+    }
+
+    /// The thread that runs the handlers.
+    pub(crate) fn handlers_thread(&self) -> ThreadId {
+        self.thread.as_ref().expect("running").thread().id()
     }
 
     /// Everything taken so far, in order.
