@@ -33,6 +33,8 @@ pub(crate) use peer::{Client, Frame, Raw, frame, opcode, text_of, upgrade_reques
 
 /// How often the handlers' thread gives a shard a turn that it drives: it does not watch its descriptor.
 const TURNS_APART: Duration = Duration::from_micros(200);
+/// After so many turns that brought nothing it gives no more: a descriptor would not be readable.
+const QUIET_TURNS: u32 = 5;
 
 /// How long a test waits for what must happen before it fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -297,8 +299,8 @@ struct Handlers {
     requests: Vec<RequestHandler>,
     connections: HashMap<Handle, Info>,
     record: Arc<Record>,
-    /// The shards that are driven.
-    driven: Vec<usize>,
+    /// The shards that are driven, and how many turns of each have brought nothing.
+    driven: Vec<(usize, u32)>,
 }
 
 impl Handlers {
@@ -328,20 +330,25 @@ impl Handlers {
     }
 
     fn drive(&mut self) {
-        for shard in std::mem::take(&mut self.driven) {
+        for (shard, quiet) in std::mem::take(&mut self.driven) {
             let turn = {
                 let mut engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
                 engine.driving().turn(shard)
             };
-            if turn != Turn::Elsewhere {
-                self.driven.push(shard);
-            }
-            if turn == Turn::Events {
-                self.turn();
+            match turn {
+                Turn::Events => {
+                    self.turn();
+                    self.watch(shard);
+                }
+                Turn::Quiet if quiet < QUIET_TURNS => self.driven.push((shard, quiet + 1)),
+                Turn::Quiet | Turn::Elsewhere => {}
             }
         }
-        self.driven.sort_unstable();
-        self.driven.dedup();
+    }
+
+    fn watch(&mut self, shard: usize) {
+        self.driven.retain(|(driven, _)| *driven != shard);
+        self.driven.push((shard, 0));
     }
 
     fn turn(&mut self) {
@@ -360,7 +367,7 @@ impl Handlers {
             engine.events().ring_again();
         }
         engine.driving().batch_ended(|shard| {
-            self.driven.push(shard);
+            self.watch(shard);
             true
         });
     }
