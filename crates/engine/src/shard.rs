@@ -1,9 +1,8 @@
 //! A shard: one thread with a single-threaded runtime that owns its connections outright.
 //!
-//! `thread` is that thread and when it lets others at the shard, `asleep` what those do; here is what it
-//! does itself. It carries out
-//! commands, writes what they queued, publishes events when its sockets are quiet and sweeps its
-//! connections' timers. Nothing here is shared, so nothing is locked.
+//! `thread` is that thread and when it lets others at the shard, `asleep` what those do; here is what
+//! is done. It carries out commands, writes what they queued, publishes events when its sockets are
+//! quiet and sweeps its connections' timers. Nothing here is shared, so nothing is locked.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::net::SocketAddr;
