@@ -93,10 +93,12 @@ impl Driving {
 
     /// Events of a shard were taken.
     pub(crate) fn heard(&mut self, shard: usize, events: usize, requests: usize) {
-        self.window.events += events as u64;
-        self.window.requests += requests as u64;
-        if let Some(shard) = self.shards.get_mut(shard) {
-            shard.heard = true;
+        let Some(shard) = self.shards.get_mut(shard) else { return };
+        shard.heard = true;
+        // What came while its own thread drove it says nothing of turns here.
+        if shard.way.is_lent() {
+            self.window.events += events as u64;
+            self.window.requests += requests as u64;
         }
     }
 
@@ -139,15 +141,18 @@ impl Driving {
 
     /// Whether this thread is to give back the memory that the shards it drove have left with it: once
     /// for all that came before.
-    pub(crate) fn has_rested(&mut self, now: Instant) -> bool {
-        let owes = self.shared.drove.load(Ordering::Relaxed)
-            && self.shards.iter().all(|shard| !shard.way.is_lent())
-            && self.tidied.is_none_or(|last| now.saturating_duration_since(last) >= TIDY_APART);
-        if owes {
-            self.shared.drove.store(false, Ordering::Relaxed);
-            self.tidied = Some(now);
+    pub(crate) fn has_rested(&mut self, now: impl FnOnce() -> Instant) -> bool {
+        let drives = |shard: &Driven| shard.way.is_lent();
+        if !self.shared.drove.load(Ordering::Relaxed) || self.shards.iter().any(drives) {
+            return false;
         }
-        owes
+        let now = now();
+        if self.tidied.is_some_and(|last| now.saturating_duration_since(last) < TIDY_APART) {
+            return false;
+        }
+        self.shared.drove.store(false, Ordering::Relaxed);
+        self.tidied = Some(now);
+        true
     }
 
     /// Counts a turn. Gives the shards back if there is too much for one thread.
@@ -258,18 +263,30 @@ mod tests {
     }
 
     #[test]
+    fn what_came_before_a_shard_was_lent_does_not_count() {
+        let (mut driving, now) = (driving(1), Instant::now());
+        driving.heard(0, 10_000, 10_000);
+        driving.shards[0].way.want();
+        for _ in 0..WINDOW {
+            driving.heard(0, 1, 1);
+            driving.weigh(|| now);
+        }
+        assert!(driving.shards[0].way.is_lent());
+    }
+
+    #[test]
     fn memory_is_given_back_once_when_no_shard_is_driven_any_more() {
         let (mut driving, now) = (driving(2), Instant::now());
-        assert!(!driving.has_rested(now), "nothing was driven");
+        assert!(!driving.has_rested(|| now), "nothing was driven");
         driving.shared.drove.store(true, Ordering::Relaxed);
         driving.shards[1].way.want();
-        assert!(!driving.has_rested(now), "one is");
+        assert!(!driving.has_rested(|| now), "one is");
         driving.shards[1].way.lease().give_back();
-        assert!(driving.has_rested(now));
-        assert!(!driving.has_rested(now), "done");
+        assert!(driving.has_rested(|| now));
+        assert!(!driving.has_rested(|| now), "done");
         driving.shared.drove.store(true, Ordering::Relaxed);
-        assert!(!driving.has_rested(now + TIDY_APART / 2), "too soon");
-        assert!(driving.has_rested(now + TIDY_APART));
+        assert!(!driving.has_rested(|| now + TIDY_APART / 2), "too soon");
+        assert!(driving.has_rested(|| now + TIDY_APART));
     }
 
     #[test]

@@ -218,7 +218,7 @@ impl Engine {
     pub fn take(&mut self, into: &mut Vec<EventBatch>) {
         let first = into.len();
         self.common.events.take(into);
-        if self.driving.has_rested(Instant::now()) {
+        if self.driving.has_rested(Instant::now) {
             (self.common.tidy)();
         }
         for batch in &mut into[first..] {

@@ -20,9 +20,20 @@ pub(super) struct Asleep {
     pub(super) runtime: sync::Weak<Runtime>,
 }
 
+/// Makes the descriptor of a runtime readable when something is woken from now on: a wake from inside,
+/// which needs no telling, would hide those that follow from outside.
+pub(super) fn leave(runtime: &Runtime) {
+    runtime.block_on(std::future::ready(()));
+}
+
+/// Makes the descriptor readable, so that there will be a turn.
+pub(super) fn ask_for_a_turn(runtime: &Runtime) {
+    drop(runtime.spawn(std::future::ready(())));
+}
+
 impl Asleep {
-    /// What the shard's thread would do now, on this one; `look` at its sockets first.
-    fn turn(&self, mut look: bool) {
+    /// Does what the shard's thread would do now; `look` at its sockets first.
+    fn go_on(&self, mut look: bool) {
         let (Some(shard), Some(runtime)) = (self.shard.upgrade(), self.runtime.upgrade()) else {
             return;
         };
@@ -38,15 +49,13 @@ impl Asleep {
                 shard.park();
                 Poll::Ready(())
             })));
-            // Who wakes this runtime has to see that nobody is in it, or nobody will hear of it.
-            runtime.block_on(std::future::ready(()));
+            leave(&runtime);
             if !shard.has_more() {
                 return;
             }
             shard.commands().unpark();
         }
-        // The descriptor becomes readable, and there will be another turn.
-        drop(runtime.spawn(std::future::ready(())));
+        ask_for_a_turn(&runtime);
     }
 }
 
@@ -56,7 +65,7 @@ impl Sleeper for Asleep {
             shard.context.clock.read();
             shard.commands().unpark();
         }
-        self.turn(true);
+        self.go_on(true);
     }
 
     fn carry_out_any(&self, batch: CommandBatch) {
@@ -64,7 +73,7 @@ impl Sleeper for Asleep {
             shard.commands().unpark();
             shard.commands().push(batch);
         }
-        self.turn(false);
+        self.go_on(false);
     }
 
     fn carry_out(&self, batch: CommandBatch) -> Result<(), CommandBatch> {

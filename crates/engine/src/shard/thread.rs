@@ -9,10 +9,10 @@ use std::task::Poll;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::coop::unconstrained;
 
-use super::asleep::Asleep;
+use super::asleep::{Asleep, ask_for_a_turn, leave};
 use super::{Common, Shard, place, sweep, take_overdue};
 use crate::acceptor;
-use crate::lease::{Awake, Lease, Sleeper};
+use crate::lease::{Awake, LENT_PATIENCE, Lease, Sleeper};
 
 /// Threads that read files for a shard at a time; more requests for files wait for one. Without a bound
 /// of ours peers could have 512 of them.
@@ -113,16 +113,14 @@ pub(crate) fn run(
             if shard.terminated.get() {
                 break;
             }
-            // Who wakes this runtime has to see that nobody is in it, or nobody will hear of it.
-            runtime.block_on(std::future::ready(()));
+            leave(&runtime);
             shard.park();
             if shard.has_more() {
-                // The descriptor becomes readable, and there will be a turn.
-                drop(runtime.spawn(std::future::ready(())));
+                ask_for_a_turn(&runtime);
             }
             shard.context.is_lent.set(true);
             let awake = AWAKE.take().unwrap_or_else(|| lease.wake());
-            AWAKE.set(Some(awake.lend(lease)));
+            AWAKE.set(Some(awake.lend(lease, LENT_PATIENCE)));
             shard.context.is_lent.set(false);
             shard.commands().unpark();
             // Handlers may be running.
