@@ -318,6 +318,26 @@ describe('fairness', () => {
     await until(() => [...seen.values()].every((list) => list.length === 301));
   });
 
+  test('what waits beyond one drain is handled without a bell, after the promises that are settled', async () => {
+    const log = [];
+    const { connect: join } = await serve((router) => router.websocket('/ws', (connection, event, data) => {
+      if (event !== 'message') return;
+      log.push('message');
+      Promise.resolve().then(() => log.push('settled'));
+      if (data !== 'wait') return;
+      // All the others arrive meanwhile, four times what one drain takes.
+      const end = performance.now() + 100;
+      while (performance.now() < end);
+    }));
+    const peer = await join('/ws');
+    peer.send('wait');
+    for (let i = 0; i < 16; i += 1) peer.send('x'.repeat(16 * 1024));
+    await until(() => log.filter((word) => word === 'message').length === 17);
+    const heard = log.slice(0, log.lastIndexOf('message')).filter((word) => word === 'settled');
+    // One drain takes four of them.
+    expect(heard.length).toBeGreaterThan(8);
+  });
+
   test('HTTP requests are answered in between', async () => {
     const { connect: join, fetch } = await serve((router) => {
       router.websocket('/ws', () => { const end = performance.now() + 0.2; while (performance.now() < end); });

@@ -20,7 +20,7 @@ const COUNTED_EVENT = 9;
 /** Events of one drain, and numbers of one event: kind, handle, place, and one of its own. */
 const MAX_EVENTS = 512;
 const WORDS = 4;
-/** Milliseconds of handlers after which timers and other I/O get their turn. */
+/** Milliseconds of handlers after which timers and other I/O get their turn, however many events wait. */
 const MAX_BATCH_TIME = 2;
 /** Milliseconds of handlers after which the shards get what was sent so far, to write it while the other handlers run. */
 const FLUSH_TIME = 0.03;
@@ -59,7 +59,10 @@ class Dispatch {
   /** Events from this index on were held when the batch was interrupted, and are acknowledged one by one. */
   #heldFrom = MAX_EVENTS;
   #running = false;
+  /** It goes on by itself: in a microtask, or in the next turn of the loop. */
   #continuing = false;
+  /** When the other work of the loop has waited long enough, by `performance.now()`; 0 while no handlers run. */
+  #deadline = 0;
   #continue = () => {
     this.#continuing = false;
     this.#run();
@@ -84,7 +87,7 @@ class Dispatch {
     this.#onStopped = options.onStopped;
   }
 
-  /** The doorbell: there are events. While a batch goes on in the next turn of the loop, that turn drains them too. */
+  /** The doorbell: there are events. While a batch goes on by itself, it drains them too. */
   ring() {
     if (!this.#running && !this.#continuing) this.#run();
   }
@@ -110,68 +113,77 @@ class Dispatch {
     this.#watch.stop();
   }
 
-  /** Runs handlers until the queue is empty or the time is up, and then goes on in the next turn of the loop. */
+  /**
+   * Runs the handlers of one drain. If more events wait then, their handlers run once the promises that are settled have been
+   * heard, and in the next turn of the loop when the time is up.
+   */
   #run() {
     const { calls, commits } = this.#host;
-    const began = performance.now();
-    const deadline = began + MAX_BATCH_TIME;
-    let flushAt = began + FLUSH_TIME;
     this.#running = true;
     commits.inBatch = true;
+    let isDone = false;
     try {
-      if (this.#next === this.#count && !this.#refill(calls)) return;
-      for (;;) {
-        while (this.#next < this.#count) {
-          this.#dispatch(this.#next++);
-          if ((this.#next & CLOCK_MASK) !== 0) continue;
-          const now = performance.now();
-          if (now >= deadline) {
-            this.#interrupt(calls);
-            return;
-          }
-          if (now >= flushAt) {
-            calls.flush();
-            flushAt = now + FLUSH_TIME;
-          }
-        }
-        if (this.#count === MAX_EVENTS) {
-          this.#later();
-          return;
-        }
-        // Less than a full drain emptied the queue, and what came later rings; but a bell that rang during an interruption
-        // was not heard.
-        if (this.#heldFrom === MAX_EVENTS) return;
-        calls.commit();
-        if (!this.#refill(calls)) return;
-      }
+      if (this.#next === this.#count) this.#refill(calls);
+      isDone = this.#dispatchAll(calls);
     } finally {
       this.#running = false;
       commits.inBatch = false;
-      calls.commit();
+      if (!isDone) {
+        calls.commit();
+        this.#later();
+      } else if (calls.finish()) {
+        this.#soon();
+      } else {
+        this.#deadline = 0;
+      }
     }
+  }
+
+  /** Dispatches what is drained; false if the time is up before the end. */
+  #dispatchAll(calls) {
+    const began = performance.now();
+    if (this.#deadline === 0) this.#deadline = began + MAX_BATCH_TIME;
+    let flushAt = began + FLUSH_TIME;
+    while (this.#next < this.#count) {
+      this.#dispatch(this.#next++);
+      if ((this.#next & CLOCK_MASK) !== 0) continue;
+      const now = performance.now();
+      if (now >= this.#deadline) {
+        this.#hold(calls);
+        return false;
+      }
+      if (now >= flushAt) {
+        calls.flush();
+        flushAt = now + FLUSH_TIME;
+      }
+    }
+    return began < this.#deadline;
   }
 
   #refill(calls) {
     this.#next = 0;
     this.#heldFrom = MAX_EVENTS;
     this.#count = calls.drain(this.#words, this.#values);
-    return this.#count > 0;
   }
 
   /** Leaves the rest of the drained events to the next turn; the commit must not acknowledge them. */
-  #interrupt(calls) {
-    if (this.#next < this.#count && this.#heldFrom === MAX_EVENTS) {
-      this.#heldFrom = this.#next;
-      for (let index = this.#next; index < this.#count; index += 1) {
-        if (this.#words[index * WORDS] === MESSAGE_EVENT) calls.hold(index);
-      }
+  #hold(calls) {
+    if (this.#next === this.#count || this.#heldFrom !== MAX_EVENTS) return;
+    this.#heldFrom = this.#next;
+    for (let index = this.#next; index < this.#count; index += 1) {
+      if (this.#words[index * WORDS] === MESSAGE_EVENT) calls.hold(index);
     }
-    this.#later();
   }
 
   #later() {
     this.#continuing = true;
+    this.#deadline = 0;
     setImmediate(this.#continue);
+  }
+
+  #soon() {
+    this.#continuing = true;
+    queueMicrotask(this.#continue);
   }
 
   #dispatch(index) {

@@ -46,7 +46,7 @@ impl Bridge {
         }
     }
 
-    /// Acknowledges the last drain, commits, and rings if more events wait.
+    /// Acknowledges the last drain, and commits.
     pub(crate) fn commit(&mut self) {
         let publisher = self.engine.publisher();
         for (handle, bytes) in self.given.drain(..).flatten() {
@@ -58,11 +58,15 @@ impl Bridge {
         } else {
             self.engine.publisher().hand_over();
         }
-        if self.engine.events().finish() {
-            self.engine.events().ring_again();
-        }
+    }
+
+    /// The same at the end of a batch of handlers. True if events wait: another drain must follow, as
+    /// nobody rings for them.
+    pub(crate) fn finish(&mut self) -> bool {
+        self.commit();
         let Self { engine, watchers, .. } = self;
         engine.driving().batch_ended(|shard| watchers.start(shard));
+        engine.events().finish()
     }
 
     /// Is ready to watch what the engine wants watched.

@@ -23,9 +23,10 @@ type Callback = unsafe extern "C" fn(sys::napi_env, sys::napi_callback_info) -> 
 /// An object with the functions, which share the engine.
 pub(crate) fn object<'env>(env: &'env Env, shared: &Rc<Shared>) -> napi::Result<Object<'env>> {
     let calls = Object::new(env)?;
-    let functions: [(&str, Callback); 13] = [
+    let functions: [(&str, Callback); 14] = [
         ("drain", drain),
         ("commit", commit),
+        ("finish", finish),
         ("flush", flush),
         ("send", send),
         ("broadcast", broadcast),
@@ -96,12 +97,12 @@ impl<const N: usize> Call<'_, N> {
         Ok((handle != 0.0).then(|| handle_of(handle)))
     }
 
-    /// `undefined`, which costs nothing, unless it is false.
-    fn falsehood(&self, done: Option<bool>) -> napi::Result<sys::napi_value> {
+    /// `value` if `says`, otherwise `undefined`, which costs nothing.
+    fn boolean_if(&self, says: bool, value: bool) -> napi::Result<sys::napi_value> {
         let mut result = null_mut();
-        if done == Some(false) {
+        if says {
             // SAFETY: the out pointer is valid.
-            checked(unsafe { sys::napi_get_boolean(self.env, false, &mut result) })?;
+            checked(unsafe { sys::napi_get_boolean(self.env, value, &mut result) })?;
         }
         Ok(result)
     }
@@ -171,12 +172,27 @@ unsafe extern "C" fn drain(env: sys::napi_env, info: sys::napi_callback_info) ->
 }
 
 /// `commit(): void`
+///
+/// Acknowledges the last drain, and hands all commands to the shards.
 unsafe extern "C" fn commit(env: sys::napi_env, info: sys::napi_callback_info) -> sys::napi_value {
     // SAFETY: Node-API calls.
     unsafe {
         answer::<0>(env, info, |call| {
             call.with(Bridge::commit);
             Ok(null_mut())
+        })
+    }
+}
+
+/// `finish(): true | undefined`
+///
+/// `commit` at the end of a batch of handlers: true if events wait, for which nobody rings.
+unsafe extern "C" fn finish(env: sys::napi_env, info: sys::napi_callback_info) -> sys::napi_value {
+    // SAFETY: Node-API calls.
+    unsafe {
+        answer::<0>(env, info, |call| {
+            let more = call.with(Bridge::finish).unwrap_or(false);
+            call.boolean_if(more, true)
         })
     }
 }
@@ -233,7 +249,8 @@ unsafe extern "C" fn forward(env: sys::napi_env, info: sys::napi_callback_info) 
     unsafe {
         answer::<2>(env, info, |call| {
             let (handle, index) = (handle_of(call.number(0)?), call.number(1)? as usize);
-            call.falsehood(call.with(|bridge| bridge.forward(handle, index)))
+            let sent = call.with(|bridge| bridge.forward(handle, index));
+            call.boolean_if(sent == Some(false), false)
         })
     }
 }
@@ -250,7 +267,8 @@ unsafe extern "C" fn forward_all(
         answer::<3>(env, info, |call| {
             let (topic, index) = (call.number(0)? as u64, call.number(1)? as usize);
             let exclude = call.excluded(2)?;
-            call.falsehood(call.with(|bridge| bridge.forward_all(topic, index, exclude)))
+            let sent = call.with(|bridge| bridge.forward_all(topic, index, exclude));
+            call.boolean_if(sent == Some(false), false)
         })
     }
 }

@@ -5,7 +5,7 @@
 //! The only file of the engine with `unsafe`: a shard's state is not `Send`, and goes from one thread
 //! to another under this lock.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
 use std::time::Duration;
@@ -14,8 +14,8 @@ use parking_lot::{ArcMutexGuard, Mutex, RawMutex};
 
 use crate::command::CommandBatch;
 
-/// How long a shard that is lent may have no turn before its thread takes it back: a handler that
-/// blocks must hold up nothing but handlers. To look costs its thread a wake.
+/// How long a shard that is lent may have neither a turn nor anything to write before its thread takes
+/// it back: a handler that blocks must hold up nothing but handlers. To look costs its thread a wake.
 pub(crate) const LENT_PATIENCE: Duration = Duration::from_millis(2);
 
 /// What a sleeping shard does on another thread.
@@ -40,8 +40,6 @@ struct Leased {
     shard: Option<Box<dyn Sleeper>>,
     /// Its thread is not in its runtime, so that another may be.
     lent: bool,
-    /// Turns since it was lent.
-    turns: u64,
 }
 
 // SAFETY: whoever has the lock is alone with the shard and all that it reaches, for the shard's thread
@@ -66,8 +64,17 @@ pub(crate) struct Lease {
 struct Wish {
     /// To have it lent. Ends when it is given or taken back.
     wanted: AtomicBool,
+    /// Turns and batches of it, by which its thread knows that it is driven.
+    signs: AtomicU64,
     /// The shard's.
     thread: OnceLock<Thread>,
+}
+
+impl Wish {
+    /// The caller has the lease.
+    fn sign(&self) {
+        self.signs.store(self.signs.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    }
 }
 
 /// Who drives a shard.
@@ -106,7 +113,10 @@ impl Lease {
     /// The batch, if the shard is awake, not begun or ended, or if it is no time for that.
     pub(crate) fn carry_out(&self, batch: CommandBatch) -> Result<(), CommandBatch> {
         match self.leased.try_lock().as_deref() {
-            Some(Leased { shard: Some(shard), .. }) => shard.carry_out(batch),
+            Some(Leased { shard: Some(shard), .. }) => {
+                self.wish.sign();
+                shard.carry_out(batch)
+            }
             _ => Err(batch),
         }
     }
@@ -117,7 +127,8 @@ impl Lease {
     /// The batch, if the shard is not lent.
     pub(crate) fn carry_out_any(&self, batch: CommandBatch) -> Result<(), CommandBatch> {
         match self.leased.try_lock().as_deref() {
-            Some(Leased { shard: Some(shard), lent: true, .. }) => {
+            Some(Leased { shard: Some(shard), lent: true }) => {
+                self.wish.sign();
                 shard.carry_out_any(batch);
                 Ok(())
             }
@@ -146,11 +157,8 @@ impl Lease {
 
     /// Gives a shard that is lent a turn on this thread. Never waits for its own.
     pub(crate) fn drive(&self) -> Driver {
-        if let Some(mut leased) = self.leased.try_lock()
-            && leased.lent
-            && let Leased { shard: Some(shard), turns, .. } = &mut *leased
-        {
-            *turns += 1;
+        if let Some(Leased { shard: Some(shard), lent: true }) = self.leased.try_lock().as_deref() {
+            self.wish.sign();
             shard.turn();
             return Driver::Asker;
         }
@@ -159,17 +167,20 @@ impl Lease {
 }
 
 impl Awake {
-    /// Lends the shard until it is given back, or has no turn for as long as `patience`. Its thread must
-    /// not be in its runtime.
+    /// Lends the shard until it is given back, or there is no sign for as long as `patience` that another
+    /// thread is at work on it. Its thread must not be in its runtime.
     pub(crate) fn lend(mut self, lease: &Lease, patience: Duration) -> Self {
         self.0.lent = true;
-        loop {
-            let turns = self.0.turns;
-            ArcMutexGuard::unlocked(&mut self.0, || std::thread::park_timeout(patience));
-            if self.0.turns == turns || !lease.is_wanted() {
-                break;
+        let signs = || lease.wish.signs.load(Ordering::Relaxed);
+        ArcMutexGuard::unlocked(&mut self.0, || {
+            loop {
+                let before = signs();
+                std::thread::park_timeout(patience);
+                if signs() == before || !lease.is_wanted() {
+                    break;
+                }
             }
-        }
+        });
         self.0.lent = false;
         lease.wish.wanted.store(false, Ordering::Release);
         self
@@ -273,7 +284,7 @@ mod tests {
             drop(lease.wake().lend(&lease, LENT_PATIENCE));
         }
         asker.join().expect("no panic");
-        assert!(!lease.is_wanted(), "no turn, so it was taken back");
+        assert!(!lease.is_wanted(), "no sign, so it was taken back");
         assert_eq!(drives(&lease), Driver::Itself);
         assert!(counts.turns.get() >= 1);
         assert_eq!(counts.carried.get(), 10);
