@@ -185,10 +185,11 @@ impl Writer<'_> {
                 let value = self.utf8(opened.lines().as_str().as_bytes())?;
                 self.put(OPEN, opened.handle, f64::from(opened.route), Some(value))
             }
-            Event::Message { handle, kind, payload } => {
+            Event::Message { handle, kind, ascii, payload } => {
                 let bytes = payload.bytes(buffer);
                 let data = match kind {
-                    Kind::Text => self.utf8(bytes)?,
+                    Kind::Text if *ascii => self.ascii(bytes)?,
+                    Kind::Text => self.not_ascii(bytes)?,
                     Kind::Binary => self.buffer(bytes)?,
                 };
                 self.put(MESSAGE, *handle, bytes.len() as f64, Some(data))
@@ -267,18 +268,23 @@ impl Writer<'_> {
 
     /// `bytes` must be UTF-8, as everything the engine calls text is.
     fn utf8(&self, bytes: &[u8]) -> napi::Result<sys::napi_value> {
-        if bytes.is_ascii() {
-            // V8 copies these as they are, where UTF-8 is decoded first.
-            // SAFETY: the pointer and length are those of a slice, which is copied.
-            return self.make(|value| unsafe {
-                sys::napi_create_string_latin1(
-                    self.env,
-                    bytes.as_ptr().cast(),
-                    bytes.len() as isize,
-                    value,
-                )
-            });
-        }
+        if bytes.is_ascii() { self.ascii(bytes) } else { self.not_ascii(bytes) }
+    }
+
+    /// V8 copies these as they are, where UTF-8 is decoded first.
+    fn ascii(&self, bytes: &[u8]) -> napi::Result<sys::napi_value> {
+        // SAFETY: the pointer and length are those of a slice, which is copied.
+        self.make(|value| unsafe {
+            sys::napi_create_string_latin1(
+                self.env,
+                bytes.as_ptr().cast(),
+                bytes.len() as isize,
+                value,
+            )
+        })
+    }
+
+    fn not_ascii(&self, bytes: &[u8]) -> napi::Result<sys::napi_value> {
         // SAFETY: the pointer and length are those of a slice, which is copied.
         self.make(|value| unsafe {
             sys::napi_create_string_utf8(

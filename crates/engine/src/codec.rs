@@ -24,8 +24,8 @@ pub(crate) struct Limits {
 /// One thing the peer said.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Item<'a> {
-    /// A text message, inflated and checked to be UTF-8.
-    Text(Data<'a>),
+    /// A text message, inflated and checked to be UTF-8; whether all of it is ASCII.
+    Text(Data<'a>, bool),
     /// A binary message, inflated.
     Binary(Data<'a>),
     /// A ping, to be answered with the same payload.
@@ -156,7 +156,7 @@ impl Decoder {
             let available = left.min(input.len() as u64) as usize;
             let (payload, rest) = input.split_at_mut(available);
             input = rest;
-            unmask(payload, header.mask, start as usize);
+            let ascii = unmask(payload, header.mask, start as usize);
             current.taken += available as u64;
             let complete = current.taken == header.length;
             if complete {
@@ -167,8 +167,10 @@ impl Decoder {
             } else {
                 let first = start == 0 && self.fragments == 1;
                 let last = complete && header.fin;
-                match self.take_data(payload, first, last)? {
-                    Some(data) => self.message(data, limits, inflater.as_deref_mut(), on_item)?,
+                match self.take_data(payload, ascii, first, last)? {
+                    Some((data, ascii)) => {
+                        self.message(data, ascii, limits, inflater.as_deref_mut(), on_item)?
+                    }
                     None => ControlFlow::Continue(()),
                 }
             };
@@ -242,21 +244,22 @@ impl Decoder {
         Ok(())
     }
 
-    /// Returns the message, not inflated yet, if `payload` is its end. What lies whole in one read is
-    /// not copied.
+    /// Returns the message, not inflated yet, if `payload` is its end, and whether it is ASCII. What lies
+    /// whole in one read is not copied.
     fn take_data<'a>(
         &mut self,
         payload: &'a [u8],
+        ascii: bool,
         first: bool,
         last: bool,
-    ) -> Result<Option<Data<'a>>, Violation> {
+    ) -> Result<Option<(Data<'a>, bool)>, Violation> {
         let text = self.opcode == OPCODE_TEXT && !self.compressed;
         if first && last {
             self.assembling = false;
-            if text && std::str::from_utf8(payload).is_err() {
+            if text && !ascii && std::str::from_utf8(payload).is_err() {
                 return Err(INVALID_UTF8);
             }
-            return Ok(Some(Data::Borrowed(payload)));
+            return Ok(Some((Data::Borrowed(payload), ascii)));
         }
         self.message.extend_from_slice(payload);
         if text {
@@ -266,21 +269,23 @@ impl Decoder {
             return Ok(None);
         }
         self.assembling = false;
-        Ok(Some(Data::Owned(std::mem::take(&mut self.message))))
+        let message = std::mem::take(&mut self.message);
+        let ascii = message.is_ascii();
+        Ok(Some((Data::Owned(message), ascii)))
     }
 
     /// Hands a message over, inflated if it is compressed.
     fn message(
         &self,
         data: Data<'_>,
+        ascii: bool,
         limits: &Limits,
         inflater: Option<&mut Inflater>,
         on_item: &mut impl FnMut(Item<'_>) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, Violation> {
         let text = self.opcode == OPCODE_TEXT;
-        let item = if text { Item::Text } else { Item::Binary };
         if !self.compressed {
-            return Ok(on_item(item(data)));
+            return Ok(on_item(if text { Item::Text(data, ascii) } else { Item::Binary(data) }));
         }
         // A compressed frame is refused where there is none.
         let Some(inflater) = inflater else { return Err(INVALID_DEFLATE) };
@@ -289,10 +294,14 @@ impl Decoder {
             InflateError::TooBig => TOO_BIG,
             InflateError::Invalid => INVALID_DEFLATE,
         })?;
-        if text && std::str::from_utf8(inflated).is_err() {
+        if !text {
+            return Ok(on_item(Item::Binary(Data::Borrowed(inflated))));
+        }
+        let ascii = inflated.is_ascii();
+        if !ascii && std::str::from_utf8(inflated).is_err() {
             return Err(INVALID_UTF8);
         }
-        Ok(on_item(item(Data::Borrowed(inflated))))
+        Ok(on_item(Item::Text(Data::Borrowed(inflated), ascii)))
     }
 
     /// Fails as soon as the bytes so far cannot become UTF-8 (RFC 6455 section 8.1).
@@ -423,22 +432,30 @@ fn parse_header(input: &[u8], deflate: bool) -> Result<Option<(Header, usize)>, 
     Ok(Some((Header { fin, compressed, opcode, length, mask: *mask }, mask_at + 4)))
 }
 
-/// RFC 6455 section 5.3. `position` is how many payload bytes came before `data`.
-fn unmask(data: &mut [u8], mask: [u8; 4], position: usize) {
+/// RFC 6455 section 5.3. `position` is how many payload bytes came before `data`. Says, as it sees
+/// every byte, whether all that it has unmasked is ASCII.
+fn unmask(data: &mut [u8], mask: [u8; 4], position: usize) -> bool {
+    const NOT_ASCII: u8 = 0x80;
     let mut turned = mask;
     turned.rotate_left(position % 4);
     let wide = u64::from_ne_bytes([
         turned[0], turned[1], turned[2], turned[3], turned[0], turned[1], turned[2], turned[3],
     ]);
+    let mut seen = 0;
     let mut chunks = data.chunks_exact_mut(8);
     for chunk in &mut chunks {
         if let Some(bytes) = chunk.first_chunk_mut::<8>() {
-            *bytes = (u64::from_ne_bytes(*bytes) ^ wide).to_ne_bytes();
+            let word = u64::from_ne_bytes(*bytes) ^ wide;
+            seen |= word;
+            *bytes = word.to_ne_bytes();
         }
     }
+    let mut rest = 0;
     for (byte, key) in chunks.into_remainder().iter_mut().zip(turned.iter().cycle()) {
         *byte ^= key;
+        rest |= *byte;
     }
+    seen & u64::from_ne_bytes([NOT_ASCII; 8]) == 0 && rest & NOT_ASCII == 0
 }
 
 #[cfg(test)]

@@ -147,13 +147,13 @@ impl<Connection> Context<Connection> {
         self.gathered(&mut batch, urgent);
     }
 
-    pub(crate) fn message(&self, handle: Handle, kind: Kind, data: Data<'_>) {
+    pub(crate) fn message(&self, handle: Handle, kind: Kind, ascii: bool, data: Data<'_>) {
         let mut batch = self.batch.borrow_mut();
         let payload = match data {
             Data::Borrowed(bytes) => batch.store(kind, bytes),
             Data::Owned(bytes) => Payload::Owned(bytes),
         };
-        batch.push(Event::Message { handle, kind, payload });
+        batch.push(Event::Message { handle, kind, ascii, payload });
         self.gathered(&mut batch, true);
     }
 
@@ -295,7 +295,7 @@ mod tests {
         assert_eq!(early + published(&context), 1);
         let begun = Instant::now();
         context.event(close());
-        context.message(handle, Kind::Text, Data::Borrowed(b"hello"));
+        context.message(handle, Kind::Text, true, Data::Borrowed(b"hello"));
         context.event(close());
         context.publish_if_due();
         let early = published(&context);
@@ -319,9 +319,9 @@ mod tests {
         context.event(Event::Drained { handle });
         assert_eq!(taken(), GATHER_EVENTS);
         let half = vec![0; MAX_TAKEN_BYTES / 2];
-        context.message(handle, Kind::Binary, Data::Borrowed(&half));
+        context.message(handle, Kind::Binary, false, Data::Borrowed(&half));
         assert_eq!(taken(), 0);
-        context.message(handle, Kind::Binary, Data::Owned(half));
+        context.message(handle, Kind::Binary, false, Data::Owned(half));
         assert_eq!(taken(), 2);
         assert_eq!(context.first.get(), None, "nothing is left to publish");
     }

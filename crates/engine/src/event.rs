@@ -27,6 +27,8 @@ pub enum Event {
         handle: Handle,
         /// Whether the handler gets text.
         kind: Kind,
+        /// Whether all of a text is ASCII.
+        ascii: bool,
         /// Where the bytes are.
         payload: Payload,
     },

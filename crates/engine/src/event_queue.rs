@@ -189,7 +189,7 @@ mod tests {
 
     fn batch(bytes: usize) -> EventBatch {
         let (handle, payload) = (Handle::from_number(0), Payload::Owned(vec![0; bytes]));
-        Event::Message { handle, kind: Kind::Binary, payload }.into()
+        Event::Message { handle, kind: Kind::Binary, ascii: false, payload }.into()
     }
 
     #[test]

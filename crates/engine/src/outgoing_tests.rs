@@ -209,7 +209,7 @@ fn a_message_is_sent_on_as_it_came() {
         [(Kind::Text, 5), (Kind::Binary, LARGE - 1), (Kind::Text, LARGE), (Kind::Binary, LARGE)];
     for (kind, length) in cases {
         let payload = batch.store(kind, &vec![b'x'; length]);
-        batch.push(Event::Message { handle, kind, payload });
+        batch.push(Event::Message { handle, kind, ascii: false, payload });
     }
     batch.push(Event::Drained { handle });
     for (index, (kind, length)) in cases.into_iter().enumerate() {

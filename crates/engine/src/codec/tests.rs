@@ -24,7 +24,10 @@ fn frame(fin: bool, opcode: u8, payload: &[u8]) -> Vec<u8> {
 fn name(item: Item<'_>) -> String {
     let text = |data: Data<'_>| String::from_utf8_lossy(data.bytes()).into_owned();
     match item {
-        Item::Text(data) => format!("text {}", text(data)),
+        Item::Text(data, ascii) => {
+            assert_eq!(ascii, data.bytes().is_ascii());
+            format!("text {}", text(data))
+        }
         Item::Binary(data) => format!("binary {}", text(data)),
         Item::Ping(payload) => format!("ping {}", String::from_utf8_lossy(payload)),
         Item::Pong => "pong".into(),
@@ -101,8 +104,20 @@ fn the_fast_unmask_equals_the_plain_one() {
         for position in 0..9 {
             let plain: Vec<u8> = (0..length).map(|i| i as u8 ^ MASK[(i + position) % 4]).collect();
             let mut fast: Vec<u8> = (0..length).map(|i| i as u8).collect();
-            unmask(&mut fast, MASK, position);
+            assert_eq!(unmask(&mut fast, MASK, position), plain.is_ascii());
             assert_eq!(fast, plain, "length {length} from {position}");
+        }
+    }
+}
+
+#[test]
+fn one_byte_that_is_not_ascii_is_seen_wherever_it_is() {
+    for length in 1..40 {
+        for at in 0..length {
+            let mut masked: Vec<u8> = (0..length).map(|i| b'x' ^ MASK[i % 4]).collect();
+            assert!(unmask(&mut masked.clone(), MASK, 0));
+            masked[at] ^= 0x80;
+            assert!(!unmask(&mut masked, MASK, 0), "{at} of {length}");
         }
     }
 }

@@ -49,21 +49,22 @@ impl Connection {
                 return ControlFlow::Break(());
             }
             match item {
-                Item::Text(data) if deliver => {
+                Item::Text(data, ascii) if deliver => {
                     messages += 1;
                     bytes += data.bytes().len();
-                    self.context.message(self.handle, Kind::Text, data);
+                    self.context.message(self.handle, Kind::Text, ascii, data);
                     if bytes < room { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
                 }
                 Item::Binary(data) if deliver => {
                     let kind = if self.binary { Kind::Binary } else { Kind::Text };
-                    if kind == Kind::Text && std::str::from_utf8(data.bytes()).is_err() {
+                    let ascii = kind == Kind::Text && data.bytes().is_ascii();
+                    if kind == Kind::Text && !ascii && std::str::from_utf8(data.bytes()).is_err() {
                         violation = Some(UNSUPPORTED);
                         return ControlFlow::Break(());
                     }
                     messages += 1;
                     bytes += data.bytes().len();
-                    self.context.message(self.handle, kind, data);
+                    self.context.message(self.handle, kind, ascii, data);
                     if bytes < room { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
                 }
                 Item::Ping(payload) if deliver => {

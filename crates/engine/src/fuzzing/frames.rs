@@ -82,7 +82,8 @@ fn wire_limit(limits: &Limits, compressed: bool) -> usize {
 
 fn owned(item: Item<'_>) -> Said {
     match item {
-        Item::Text(data) => {
+        Item::Text(data, ascii) => {
+            assert_eq!(ascii, data.bytes().is_ascii());
             Said::Text(String::from_utf8(data.bytes().to_vec()).expect("text is UTF-8"))
         }
         Item::Binary(data) => Said::Binary(data.bytes().to_vec()),

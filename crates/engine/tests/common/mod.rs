@@ -390,7 +390,7 @@ impl Handlers {
                 self.handle(engine, handle, On::Open);
                 self.record.add(Seen::Open(handle, info));
             }
-            Event::Message { handle, kind, payload } => {
+            Event::Message { handle, kind, payload, .. } => {
                 let bytes = payload.bytes(buffer);
                 let seen = match kind {
                     Kind::Text => {
