@@ -27,6 +27,9 @@ const FLUSH_TIME = 0.03;
 /** The clock is read after every eighth event: reading it costs a noticeable part of a short handler. */
 const CLOCK_MASK = 7;
 
+/** No events. */
+const NONE = [];
+
 const LOG_LEVELS = new Set(['debug', 'info', 'warning', 'error']);
 
 /**
@@ -52,7 +55,7 @@ class Dispatch {
   #links = new Links();
 
   #words = new Float64Array(MAX_EVENTS * WORDS);
-  #values = new Array(MAX_EVENTS).fill(undefined);
+  #values = NONE;
   /** The drained events that are not dispatched yet are those from #next to before #count. */
   #next = 0;
   #count = 0;
@@ -163,7 +166,8 @@ class Dispatch {
   #refill(calls) {
     this.#next = 0;
     this.#heldFrom = MAX_EVENTS;
-    this.#count = calls.drain(this.#words, this.#values);
+    this.#values = calls.drain(this.#words, list) ?? NONE;
+    this.#count = this.#values.length;
   }
 
   /** Leaves the rest of the drained events to the next turn; the commit must not acknowledge them. */
@@ -193,7 +197,7 @@ class Dispatch {
     const place = words[at + 2];
     const number = words[at + 3];
     const value = this.#values[index];
-    // The array is kept; what it held is not.
+    // What it held is not kept longer than its handler.
     this.#values[index] = undefined;
     switch (words[at]) {
       case MESSAGE_EVENT: {
@@ -364,6 +368,11 @@ class Dispatch {
   #report(link, event, error) {
     this.#host.log.error(`The ${event} handler of ${link.name} failed.`, error);
   }
+}
+
+/** The addon has this make an array of the values it drains. */
+function list(...values) {
+  return values;
 }
 
 /** Whether a handler gave a promise of any make. */

@@ -11,7 +11,7 @@ use crate::convert::checked;
 use crate::watcher::Watchers;
 
 /// Numbers an event takes in the typed array: kind, handle, place and one of its own.
-const WORDS: usize = 4;
+pub(crate) const WORDS: usize = 4;
 const OPEN: f64 = 1.0;
 const MESSAGE: f64 = 2.0;
 const CLOSE: f64 = 3.0;
@@ -140,18 +140,19 @@ impl Bridge {
         self.engine.templates().render(name, data).map_err(|error| error.to_string())
     }
 
-    /// Writes waiting events: their numbers into `words`, their values into the array `values`.
+    /// Writes waiting events: their numbers into `words`, their values, which live as long as the native
+    /// call, into `values`.
     pub(crate) fn drain(
         &mut self,
         env: sys::napi_env,
         words: &mut [f64],
-        values: sys::napi_value,
-    ) -> napi::Result<u32> {
+        values: &mut Vec<sys::napi_value>,
+    ) -> napi::Result<()> {
         self.give_back();
         let mut batches = std::mem::take(&mut self.batches);
         self.engine.take(&mut batches);
         let shards = self.engine.shards();
-        let mut writer = Writer { env, words, values, count: 0, shards };
+        let mut writer = Writer { env, words, values, shards };
         for batch in &batches {
             for event in &batch.events {
                 writer.event(event, &batch.buffer)?;
@@ -161,9 +162,8 @@ impl Bridge {
                 });
             }
         }
-        let count = writer.count;
         self.batches = batches;
-        Ok(count)
+        Ok(())
     }
 }
 
@@ -171,9 +171,8 @@ impl Bridge {
 struct Writer<'a> {
     env: sys::napi_env,
     words: &'a mut [f64],
-    values: sys::napi_value,
-    /// Events written.
-    count: u32,
+    /// One for each event written.
+    values: &'a mut Vec<sys::napi_value>,
     shards: usize,
 }
 
@@ -243,17 +242,18 @@ impl Writer<'_> {
         number: f64,
         value: Option<sys::napi_value>,
     ) -> napi::Result<()> {
-        let at = self.count as usize * WORDS;
+        let at = self.values.len() * WORDS;
         let Some(words) = self.words.get_mut(at..at + WORDS) else {
             return Err(Error::from_reason("the array for events is too small"));
         };
         let place = handle.slot() * self.shards + handle.shard();
         words.copy_from_slice(&[kind, handle.to_number() as f64, place as f64, number]);
-        if let Some(value) = value {
-            // SAFETY: `env` and `values` live for the native call this writer is used in.
-            checked(unsafe { sys::napi_set_element(self.env, self.values, self.count, value) })?;
-        }
-        self.count += 1;
+        let value = match value {
+            Some(value) => value,
+            // SAFETY: `env` lives for the native call this writer is used in.
+            None => self.make(|value| unsafe { sys::napi_get_undefined(self.env, value) })?,
+        };
+        self.values.push(value);
         Ok(())
     }
 
