@@ -208,6 +208,44 @@ describe('a message that is sent on', () => {
     expect(got[1]).toEqual(texts.map(like));
   });
 
+  test('keeps its place among all that a handler does, however often it is sent', async () => {
+    const amounts = [];
+    const { join } = await collecting('/ws', {}, (connection, event, data) => {
+      if (event !== 'message') return;
+      for (let i = 0; i < 300; i += 1) connection.send(data);
+      for (let i = 0; i < 10; i += 1) {
+        connection.send(data);
+        connection.send(`${i}`);
+      }
+      connection.broadcast(data);
+      amounts.push(connection.bufferedAmount);
+      connection.send(data);
+      amounts.push(connection.bufferedAmount);
+      connection.close(4000, 'done');
+      connection.send(data);
+    });
+    const { next, send, closed } = await join('/ws');
+    send('on');
+    for (let i = 0; i < 300; i += 1) expect(await next()).toBe('on');
+    for (let i = 0; i < 10; i += 1) expect([await next(), await next()]).toEqual(['on', `${i}`]);
+    expect([await next(), await next()]).toEqual(['on', 'on']);
+    expect((await closed).code).toBe(4000);
+    // A header of two bytes, and two of text.
+    expect(amounts[1] - amounts[0]).toBe(4);
+  });
+
+  test('goes out once, whatever comes of the next ones', async () => {
+    const { join } = await collecting('/ws', {}, (connection, event, data) => {
+      if (event === 'message' && data !== 'quiet') connection.send(data);
+    });
+    const { next, send } = await join('/ws');
+    for (const text of ['a', 'quiet', 'quiet', 'b']) {
+      send(text);
+      await sleep(5);
+    }
+    expect([await next(), await next()]).toEqual(['a', 'b']);
+  });
+
   test('may be sent on later, when others have come', async () => {
     const got = await answers(async (connection, data) => {
       await sleep(2);
@@ -217,12 +255,19 @@ describe('a message that is sent on', () => {
   });
 
   test('arrives as it came, also when handlers take so long that the rest of them runs later', async () => {
-    const got = await answers((connection, data) => {
-      const end = performance.now() + 3;
+    const block = (time) => {
+      const end = performance.now() + time;
       while (performance.now() < end);
+    };
+    const { join } = await collecting('/ws', {}, (connection, event, data) => {
+      if (event !== 'message') return;
+      // The others arrive while the first is handled, and are drained together.
+      block(data === '0' ? 50 : 1);
       connection.broadcast(data);
     });
-    expect(got).toEqual([texts, texts]);
+    const { next, send } = await join('/ws');
+    for (let i = 0; i < 40; i += 1) send(`${i}`);
+    for (let i = 0; i < 40; i += 1) expect(await next()).toBe(`${i}`);
   });
 });
 

@@ -211,7 +211,8 @@ class Dispatch {
         if (wasHeld) this.#host.calls.ack(handle, number);
         if (link === undefined || link.state >= CLOSED) return;
         const { arrived } = this.#host;
-        if (typeof value === 'string') {
+        // The addon has the held ones no more.
+        if (typeof value === 'string' && !wasHeld) {
           arrived.text = value;
           arrived.index = index;
         }

@@ -14,6 +14,7 @@ use napi::{Error, sys};
 
 use crate::bridge::{Bridge, WORDS};
 use crate::convert::{JsMessage, Scratch, checked};
+use crate::forwards::Forwards;
 use crate::handle_of;
 
 /// An engine, `None` once terminated.
@@ -31,7 +32,7 @@ pub(crate) fn object<'env>(env: &'env Env, shared: &Rc<Shared>) -> napi::Result<
         ("send", send),
         ("broadcast", broadcast),
         ("forward", forward),
-        ("forwardAll", forward_all),
+        ("readForwards", read_forwards),
         ("respond", respond),
         ("hold", hold),
         ("ack", ack),
@@ -97,18 +98,11 @@ impl<const N: usize> Call<'_, N> {
         Ok((handle != 0.0).then(|| handle_of(handle)))
     }
 
-    /// `value` if `says`, otherwise `undefined`, which costs nothing.
-    fn boolean_if(&self, says: bool, value: bool) -> napi::Result<sys::napi_value> {
-        let mut result = null_mut();
-        if says {
-            // SAFETY: the out pointer is valid.
-            checked(unsafe { sys::napi_get_boolean(self.env, value, &mut result) })?;
-        }
-        Ok(result)
-    }
-
     fn with<T>(&self, call: impl FnOnce(&mut Bridge) -> T) -> Option<T> {
-        self.shared.borrow_mut().as_mut().map(call)
+        let mut shared = self.shared.borrow_mut();
+        let bridge = shared.as_mut()?;
+        bridge.catch_up();
+        Some(call(bridge))
     }
 }
 
@@ -173,8 +167,14 @@ unsafe extern "C" fn drain(env: sys::napi_env, info: sys::napi_callback_info) ->
                 let mut receiver = null_mut();
                 checked(sys::napi_get_undefined(env, &mut receiver))?;
                 let (list, count) = (call.arguments[1], values.len());
-                let status =
-                    sys::napi_call_function(env, receiver, list, count, values.as_ptr(), &mut result);
+                let status = sys::napi_call_function(
+                    env,
+                    receiver,
+                    list,
+                    count,
+                    values.as_ptr(),
+                    &mut result,
+                );
                 checked(status)?;
             }
             Ok(result)
@@ -202,8 +202,12 @@ unsafe extern "C" fn finish(env: sys::napi_env, info: sys::napi_callback_info) -
     // SAFETY: Node-API calls.
     unsafe {
         answer::<0>(env, info, |call| {
-            let more = call.with(Bridge::finish).unwrap_or(false);
-            call.boolean_if(more, true)
+            let mut result = null_mut();
+            // `undefined` costs nothing.
+            if call.with(Bridge::finish) == Some(true) {
+                checked(sys::napi_get_boolean(env, true, &mut result))?;
+            }
+            Ok(result)
         })
     }
 }
@@ -252,34 +256,32 @@ unsafe extern "C" fn broadcast(
     }
 }
 
-/// `forward(handle: number, index: number): false | undefined`
+/// `readForwards(forwards: Float64Array): void`
 ///
-/// Sends event `index` of the last drain, a message, as it came; `false` if it is not at hand any more.
-unsafe extern "C" fn forward(env: sys::napi_env, info: sys::napi_callback_info) -> sys::napi_value {
-    // SAFETY: Node-API calls.
+/// From now on every call does first what is written there.
+unsafe extern "C" fn read_forwards(
+    env: sys::napi_env,
+    info: sys::napi_callback_info,
+) -> sys::napi_value {
+    // SAFETY: Node-API calls, with the environment and an argument of this one.
     unsafe {
-        answer::<2>(env, info, |call| {
-            let (handle, index) = (handle_of(call.number(0)?), call.number(1)? as usize);
-            let sent = call.with(|bridge| bridge.forward(handle, index));
-            call.boolean_if(sent == Some(false), false)
+        answer::<1>(env, info, |call| {
+            let forwards = Forwards::new(env, call.arguments[0])?;
+            call.with(|bridge| bridge.forwards = Some(forwards));
+            Ok(null_mut())
         })
     }
 }
 
-/// `forwardAll(topic: number, index: number, exclude: number): false | undefined`
+/// `forward(): void`
 ///
-/// As `forward`, to a topic.
-unsafe extern "C" fn forward_all(
-    env: sys::napi_env,
-    info: sys::napi_callback_info,
-) -> sys::napi_value {
+/// Does what is written for it.
+unsafe extern "C" fn forward(env: sys::napi_env, info: sys::napi_callback_info) -> sys::napi_value {
     // SAFETY: Node-API calls.
     unsafe {
-        answer::<3>(env, info, |call| {
-            let (topic, index) = (call.number(0)? as u64, call.number(1)? as usize);
-            let exclude = call.excluded(2)?;
-            let sent = call.with(|bridge| bridge.forward_all(topic, index, exclude));
-            call.boolean_if(sent == Some(false), false)
+        answer::<0>(env, info, |call| {
+            call.with(|_| ());
+            Ok(null_mut())
         })
     }
 }
