@@ -44,8 +44,6 @@ export declare class Engine {
    * its `open` is dispatched, to `leave` it for its `close`, and `release` forgets it.
    */
   get calls(): { drain(words: Float64Array, list: (...values: unknown[]) => unknown[]): unknown[] | undefined; commit(): void; finish(): true | undefined; flush(): void; send(handle: number, data: string | Uint8Array): void; broadcast(topic: number, data: string | Uint8Array, exclude: number): void; readForwards(forwards: Float64Array): void; forward(): void; respond(handle: number, status: number, headers: string, body: string | Uint8Array): void; hold(index: number): void; ack(handle: number, bytes: number): void; join(handle: number): number; leave(handle: number): void; release(handle: number): void }
-  /** Rings the doorbell again. */
-  ring(): void
   /** The headers of the upgrade request, a line `name:value` each. */
   head(handle: number): string
   /**

@@ -270,12 +270,6 @@ impl Engine {
         calls::object(env, &self.bridge)
     }
 
-    /// Rings the doorbell again.
-    #[napi]
-    pub fn ring(&self) {
-        self.with(|bridge| bridge.engine.events().ring_again());
-    }
-
     /// The headers of the upgrade request, a line `name:value` each.
     #[napi]
     pub fn head(&self, handle: f64) -> String {

@@ -84,12 +84,6 @@ impl EventQueue {
         self.rung.load(Ordering::Acquire)
     }
 
-    /// Rings the doorbell for a taker that wants another turn, however often it was rung.
-    pub fn ring_again(&self) {
-        self.rung.store(true, Ordering::Release);
-        (self.doorbell)();
-    }
-
     /// The taker is in a turn, or about to be: nobody rings.
     pub(crate) fn hush(&self) -> bool {
         !self.rung.swap(true, Ordering::AcqRel)
