@@ -69,3 +69,22 @@ linux('a handler that blocks the thread which drives the shard holds up no pings
     expect(performance.now() - begun).toBeGreaterThan(BLOCK - SOON);
   }
 });
+
+test('what handlers have sent goes out although the next one, of the same batch, blocks', async () => {
+  const server = await app();
+  const [peer, first, blocker] = [await server.connect('/echo'), await server.connect('/block'), await server.connect('/block')];
+  for (let round = 0; round < 2; round += 1) {
+    // Both arrive while a handler runs, and are drained together.
+    first.send('200');
+    await sleep(50);
+    peer.send('before');
+    await sleep(50);
+    blocker.send(String(BLOCK));
+    expect(await first.next()).toBe('done');
+    const begun = performance.now();
+    expect(await peer.next()).toBe('before');
+    expect(performance.now() - begun).toBeLessThan(SOON);
+    expect(await blocker.next()).toBe('done');
+    expect(performance.now() - begun).toBeGreaterThan(BLOCK - SOON);
+  }
+});

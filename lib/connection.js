@@ -107,8 +107,7 @@ class WebSocketConnection {
     const link = this.#link;
     if (link.state !== OPEN) return;
     const { arrived, calls, commits } = link.host;
-    if (data === arrived.text) arrived.send(link.handle);
-    else calls.send(link.handle, data);
+    if (data !== arrived.text || calls.forward(link.handle, arrived.index) === false) calls.send(link.handle, data);
     commits.touch();
   }
 
@@ -142,8 +141,9 @@ class WebSocketConnection {
     if (options !== undefined && excludesSelf(options)) exclude = link.handle;
     if (link.state === GONE) return;
     const { arrived, calls, commits } = link.host;
-    if (data === arrived.text) arrived.broadcast(link.topic, exclude);
-    else calls.broadcast(link.topic, data, exclude);
+    if (data !== arrived.text || calls.forwardAll(link.topic, arrived.index, exclude) === false) {
+      calls.broadcast(link.topic, data, exclude);
+    }
     commits.touch();
   }
 

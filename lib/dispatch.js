@@ -211,8 +211,7 @@ class Dispatch {
         if (wasHeld) this.#host.calls.ack(handle, number);
         if (link === undefined || link.state >= CLOSED) return;
         const { arrived } = this.#host;
-        // The addon has the held ones no more.
-        if (typeof value === 'string' && !wasHeld) {
+        if (typeof value === 'string') {
           arrived.text = value;
           arrived.index = index;
         }

@@ -153,7 +153,7 @@ class Server {
 
     this.#calls = engine.calls;
     const calls = this.#calls;
-    const host = { engine, calls, commits: new Commits(calls), arrived: new Arrived(calls), log: this.#log, backplane: this.#backplane };
+    const host = { engine, calls, commits: new Commits(calls), arrived: new Arrived(), log: this.#log, backplane: this.#backplane };
     const router = routerOf(config.router);
     this.#dispatch = new Dispatch(host, {
       router,

@@ -8,7 +8,6 @@ use engine::{Engine, Handle};
 use napi::{Error, sys};
 
 use crate::convert::checked;
-use crate::forwards::{Forwards, To};
 use crate::watcher::Watchers;
 
 /// Numbers an event takes in the typed array: kind, handle, place and one of its own.
@@ -30,8 +29,6 @@ pub(crate) struct Bridge {
     pub(crate) engine: Engine,
     /// Those of the last drain, until the next commit.
     batches: Vec<EventBatch>,
-    /// What handlers send on of them.
-    pub(crate) forwards: Option<Forwards>,
     /// By event of the last drain: the connection and size of a message.
     given: Vec<Option<(Handle, usize)>>,
     /// The last count that was asked for.
@@ -44,7 +41,6 @@ impl Bridge {
             watchers: Watchers::default(),
             engine,
             batches: Vec::new(),
-            forwards: None,
             given: Vec::new(),
             last_count: 0,
         }
@@ -106,18 +102,23 @@ impl Bridge {
         None
     }
 
-    /// Does what JavaScript has written down for it. To be called before anything else that it asks for.
-    pub(crate) fn catch_up(&mut self) {
-        let Self { forwards, engine, batches, .. } = self;
-        let Some(forwards) = forwards else { return };
-        forwards.take(|to, index| {
-            // Those of the last drain are kept until the commit.
-            let Some(message) = Self::received(batches, index) else { return };
-            match to {
-                To::One(handle) => engine.publisher().send(handle, &message),
-                To::All(topic, but) => engine.publisher().broadcast(topic, &message, but),
-            }
-        });
+    /// Sends event `index` of the last drain to one connection; false if it is no message any more.
+    pub(crate) fn forward(&mut self, handle: Handle, index: usize) -> bool {
+        let Some(message) = Self::received(&self.batches, index) else { return false };
+        self.engine.publisher().send(handle, &message);
+        true
+    }
+
+    /// Sends it to everyone on the topic, `exclude` excepted.
+    pub(crate) fn forward_all(
+        &mut self,
+        topic: u64,
+        index: usize,
+        exclude: Option<Handle>,
+    ) -> bool {
+        let Some(message) = Self::received(&self.batches, index) else { return false };
+        self.engine.publisher().broadcast(topic, &message, exclude);
+        true
     }
 
     /// Asks all nodes; returns what the answer will be known by.

@@ -14,7 +14,6 @@ use napi::{Error, sys};
 
 use crate::bridge::{Bridge, WORDS};
 use crate::convert::{JsMessage, Scratch, checked};
-use crate::forwards::Forwards;
 use crate::handle_of;
 
 /// An engine, `None` once terminated.
@@ -32,7 +31,7 @@ pub(crate) fn object<'env>(env: &'env Env, shared: &Rc<Shared>) -> napi::Result<
         ("send", send),
         ("broadcast", broadcast),
         ("forward", forward),
-        ("readForwards", read_forwards),
+        ("forwardAll", forward_all),
         ("respond", respond),
         ("hold", hold),
         ("ack", ack),
@@ -98,11 +97,18 @@ impl<const N: usize> Call<'_, N> {
         Ok((handle != 0.0).then(|| handle_of(handle)))
     }
 
+    /// `value` if `says`, otherwise `undefined`, which costs nothing.
+    fn boolean_if(&self, says: bool, value: bool) -> napi::Result<sys::napi_value> {
+        let mut result = null_mut();
+        if says {
+            // SAFETY: the out pointer is valid.
+            checked(unsafe { sys::napi_get_boolean(self.env, value, &mut result) })?;
+        }
+        Ok(result)
+    }
+
     fn with<T>(&self, call: impl FnOnce(&mut Bridge) -> T) -> Option<T> {
-        let mut shared = self.shared.borrow_mut();
-        let bridge = shared.as_mut()?;
-        bridge.catch_up();
-        Some(call(bridge))
+        self.shared.borrow_mut().as_mut().map(call)
     }
 }
 
@@ -202,12 +208,8 @@ unsafe extern "C" fn finish(env: sys::napi_env, info: sys::napi_callback_info) -
     // SAFETY: Node-API calls.
     unsafe {
         answer::<0>(env, info, |call| {
-            let mut result = null_mut();
-            // `undefined` costs nothing.
-            if call.with(Bridge::finish) == Some(true) {
-                checked(sys::napi_get_boolean(env, true, &mut result))?;
-            }
-            Ok(result)
+            let more = call.with(Bridge::finish).unwrap_or(false);
+            call.boolean_if(more, true)
         })
     }
 }
@@ -256,32 +258,34 @@ unsafe extern "C" fn broadcast(
     }
 }
 
-/// `readForwards(forwards: Float64Array): void`
+/// `forward(handle: number, index: number): false | undefined`
 ///
-/// From now on every call does first what is written there.
-unsafe extern "C" fn read_forwards(
-    env: sys::napi_env,
-    info: sys::napi_callback_info,
-) -> sys::napi_value {
-    // SAFETY: Node-API calls, with the environment and an argument of this one.
+/// Sends event `index` of the last drain, a message, as it came; `false` if it is not at hand any more.
+unsafe extern "C" fn forward(env: sys::napi_env, info: sys::napi_callback_info) -> sys::napi_value {
+    // SAFETY: Node-API calls.
     unsafe {
-        answer::<1>(env, info, |call| {
-            let forwards = Forwards::new(env, call.arguments[0])?;
-            call.with(|bridge| bridge.forwards = Some(forwards));
-            Ok(null_mut())
+        answer::<2>(env, info, |call| {
+            let (handle, index) = (handle_of(call.number(0)?), call.number(1)? as usize);
+            let sent = call.with(|bridge| bridge.forward(handle, index));
+            call.boolean_if(sent == Some(false), false)
         })
     }
 }
 
-/// `forward(): void`
+/// `forwardAll(topic: number, index: number, exclude: number): false | undefined`
 ///
-/// Does what is written for it.
-unsafe extern "C" fn forward(env: sys::napi_env, info: sys::napi_callback_info) -> sys::napi_value {
+/// As `forward`, to a topic.
+unsafe extern "C" fn forward_all(
+    env: sys::napi_env,
+    info: sys::napi_callback_info,
+) -> sys::napi_value {
     // SAFETY: Node-API calls.
     unsafe {
-        answer::<0>(env, info, |call| {
-            call.with(|_| ());
-            Ok(null_mut())
+        answer::<3>(env, info, |call| {
+            let (topic, index) = (call.number(0)? as u64, call.number(1)? as usize);
+            let exclude = call.excluded(2)?;
+            let sent = call.with(|bridge| bridge.forward_all(topic, index, exclude));
+            call.boolean_if(sent == Some(false), false)
         })
     }
 }
