@@ -27,7 +27,7 @@ const FULL: u64 = 64;
 const FULL_OF_REQUESTS: u64 = 8;
 /// The thread that drives gives memory back at most this often.
 const TIDY_APART: Duration = Duration::from_millis(500);
-/// How long shards that were given back for that are left to their threads.
+/// How long shards that were given back for that, or had too much to write, are left to their threads.
 const REST: Duration = Duration::from_millis(200);
 
 /// What a turn on the handlers' thread was.
@@ -109,6 +109,10 @@ impl Driving {
     }
 
     fn want(&mut self, now: Instant, mut watch: impl FnMut(usize) -> bool) {
+        // Lent again, it would be given back at once.
+        if self.shards.iter().any(|shard| shard.way.take_too_much()) {
+            self.rests_until = Some(now + REST);
+        }
         let rests = self.rests_until.is_some_and(|until| now < until);
         for (index, shard) in self.shards.iter_mut().enumerate() {
             if !std::mem::take(&mut shard.heard) || shard.descriptor.is_none() {
@@ -260,6 +264,24 @@ mod tests {
                 assert_eq!(!wanted(&mut driving, now + late).is_empty(), again, "{late:?}");
             }
         }
+    }
+
+    #[test]
+    fn shards_with_too_much_to_write_are_left_alone_for_a_while() {
+        let (mut driving, now) = (driving(2), Instant::now());
+        // Those that are wanted when the last batch of two that follow each other soon ends at `now`.
+        let often = |driving: &mut Driving, now: Instant| {
+            driving.heard(1, 1, 0);
+            driving.want(now - OFTEN / 2, |_| true);
+            driving.shards[1].way.lease().give_back();
+            driving.heard(1, 1, 0);
+            wanted(driving, now)
+        };
+        assert_eq!(often(&mut driving, now), [1]);
+        driving.shards[0].way.note_too_much();
+        assert_eq!(often(&mut driving, now + OFTEN), [0; 0]);
+        assert_eq!(often(&mut driving, now + REST), [0; 0]);
+        assert_eq!(often(&mut driving, now + REST + OFTEN), [1], "it was said once");
     }
 
     #[test]

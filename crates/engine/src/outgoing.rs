@@ -4,6 +4,7 @@
 //! Frames are encoded here, once, into the arena of the batch; what goes to the same place in a row
 //! becomes one command over one range of bytes, and so one write.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -100,6 +101,8 @@ pub(crate) struct ToShard {
     queue: Arc<CommandQueue>,
     lease: Lease,
     uncommitted: Mutex<Uncommitted>,
+    /// Something was too much for the thread that runs the handlers.
+    was_too_much: AtomicBool,
 }
 
 /// What has not been committed to one shard.
@@ -155,7 +158,12 @@ impl Outgoing {
             .into_iter()
             .map(|queue| {
                 let (lease, uncommitted) = (Lease::default(), Mutex::default());
-                Arc::new(ToShard { queue, lease, uncommitted })
+                Arc::new(ToShard {
+                    queue,
+                    lease,
+                    uncommitted,
+                    was_too_much: AtomicBool::new(false),
+                })
             })
             .collect();
         Self { shards, shared }
@@ -403,6 +411,9 @@ impl ToShard {
         // What is in the queue comes first.
         let light = !outgoing.heavy && !self.queue.is_pending();
         let Some(batch) = outgoing.take(shared) else { return };
+        if much {
+            self.note_too_much();
+        }
         let left = if !lent {
             if here && light { self.lease.carry_out(batch) } else { Err(batch) }
         } else if much {
@@ -425,6 +436,17 @@ impl ToShard {
         if self.lease.want() {
             self.queue.wake();
         }
+    }
+
+    pub(crate) fn note_too_much(&self) {
+        self.was_too_much.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it has had too much to write to be lent, since this was last asked. For the thread that
+    /// runs the handlers.
+    pub(crate) fn take_too_much(&self) -> bool {
+        self.was_too_much.load(Ordering::Relaxed)
+            && self.was_too_much.swap(false, Ordering::Relaxed)
     }
 
     /// Whether the shard is lent, or about to be.

@@ -185,10 +185,13 @@ fn a_shard_that_is_lent_is_given_back_with_much_to_write() {
         (0..SOCKETS_HERE).for_each(|_| topic.add_member(0, false));
         fixture.outgoing.fan_out(&topic, &"hello", Origin::Local(None));
         assert_eq!(fixture.commit(), (vec![1], vec![]));
+        assert!(!fixture.outgoing.shards[0].take_too_much());
         topic.add_member(0, false);
         fixture.outgoing.fan_out(&topic, &"hello", Origin::Local(None));
         assert_eq!(fixture.commit(), (vec![], vec![1]), "to many");
         assert!(!fixture.outgoing.shards[0].is_lent());
+        assert!(fixture.outgoing.shards[0].take_too_much());
+        assert!(!fixture.outgoing.shards[0].take_too_much(), "once");
     });
     lent(|fixture| {
         let topic = topic();
