@@ -3,6 +3,7 @@
 // A bus of the tests' own: the server process on a free port with an empty folder, and plain clients, which know nothing of Tina4.
 
 const { spawn } = require('node:child_process');
+const { randomInt } = require('node:crypto');
 const { once } = require('node:events');
 const fs = require('node:fs');
 const net = require('node:net');
@@ -11,6 +12,8 @@ const path = require('node:path');
 const { sleep } = require('./support.js');
 
 const START_TIMEOUT = 15_000;
+/** From, and up to but not including. */
+const BUS_PORTS = [20_000, 32_000];
 
 const buses = new Set();
 
@@ -152,13 +155,18 @@ class BusClient {
   }
 }
 
+/** A port below those that systems give to whoever asks for any, as other tests do while nothing listens on this one. */
 async function freePort() {
-  const server = net.createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address();
-  server.close();
-  await once(server, 'close');
-  return port;
+  for (;;) {
+    const port = randomInt(...BUS_PORTS);
+    const server = net.createServer().listen(port, '127.0.0.1');
+    const isFree = await once(server, 'listening').then(() => true, () => false);
+    server.close();
+    if (isFree) {
+      await once(server, 'close');
+      return port;
+    }
+  }
 }
 
 /** Ends every bus that is left; for `afterAll`. */
