@@ -97,14 +97,16 @@ impl<const N: usize> Call<'_, N> {
         Ok((handle != 0.0).then(|| handle_of(handle)))
     }
 
-    /// `value` if `says`, otherwise `undefined`, which costs nothing.
-    fn boolean_if(&self, says: bool, value: bool) -> napi::Result<sys::napi_value> {
+    fn boolean(&self, value: bool) -> napi::Result<sys::napi_value> {
         let mut result = null_mut();
-        if says {
-            // SAFETY: the out pointer is valid.
-            checked(unsafe { sys::napi_get_boolean(self.env, value, &mut result) })?;
-        }
+        // SAFETY: the out pointer is valid.
+        checked(unsafe { sys::napi_get_boolean(self.env, value, &mut result) })?;
         Ok(result)
+    }
+
+    /// `undefined`, which costs nothing, unless it is false.
+    fn falsehood(&self, done: Option<bool>) -> napi::Result<sys::napi_value> {
+        if done == Some(false) { self.boolean(false) } else { Ok(null_mut()) }
     }
 
     fn with<T>(&self, call: impl FnOnce(&mut Bridge) -> T) -> Option<T> {
@@ -201,16 +203,13 @@ unsafe extern "C" fn commit(env: sys::napi_env, info: sys::napi_callback_info) -
     }
 }
 
-/// `finish(): true | undefined`
+/// `finish(): boolean`
 ///
 /// `commit` at the end of a batch of handlers: true if events wait, for which nobody rings.
 unsafe extern "C" fn finish(env: sys::napi_env, info: sys::napi_callback_info) -> sys::napi_value {
     // SAFETY: Node-API calls.
     unsafe {
-        answer::<0>(env, info, |call| {
-            let more = call.with(Bridge::finish).unwrap_or(false);
-            call.boolean_if(more, true)
-        })
+        answer::<0>(env, info, |call| call.boolean(call.with(Bridge::finish).unwrap_or(false)))
     }
 }
 
@@ -266,8 +265,7 @@ unsafe extern "C" fn forward(env: sys::napi_env, info: sys::napi_callback_info) 
     unsafe {
         answer::<2>(env, info, |call| {
             let (handle, index) = (handle_of(call.number(0)?), call.number(1)? as usize);
-            let sent = call.with(|bridge| bridge.forward(handle, index));
-            call.boolean_if(sent == Some(false), false)
+            call.falsehood(call.with(|bridge| bridge.forward(handle, index)))
         })
     }
 }
@@ -284,8 +282,7 @@ unsafe extern "C" fn forward_all(
         answer::<3>(env, info, |call| {
             let (topic, index) = (call.number(0)? as u64, call.number(1)? as usize);
             let exclude = call.excluded(2)?;
-            let sent = call.with(|bridge| bridge.forward_all(topic, index, exclude));
-            call.boolean_if(sent == Some(false), false)
+            call.falsehood(call.with(|bridge| bridge.forward_all(topic, index, exclude)))
         })
     }
 }

@@ -252,9 +252,9 @@ impl Engine {
 
     /// What is called for every message and every batch. `drain` writes waiting events, four numbers
     /// each into `words`, and returns what `list` makes of one value each, `undefined` if there are no
-    /// events; `commit` acknowledges
-    /// what was drained and hands all commands to the shards; `finish` does so at the end of a batch,
-    /// and is true if another drain must follow; `flush` hands them over in the middle of a batch;
+    /// events; `commit` acknowledges what was drained and hands all commands to the shards; `finish`
+    /// does so at the end of a batch, and is true if another drain must follow; `flush` hands them over
+    /// in the middle of a batch;
     /// `send` sends to one connection; `broadcast` to everyone on a topic but `exclude`, 0 for none;
     /// `forward` and `forwardAll` do the same with the message that event `index` of the last drain
     /// was, and say false if it is not at hand any more; `respond` answers a request, `headers` being
@@ -263,7 +263,7 @@ impl Engine {
     /// its `open` is dispatched, to `leave` it for its `close`, and `release` forgets it.
     #[napi(
         getter,
-        ts_return_type = "{ drain(words: Float64Array, list: (...values: unknown[]) => unknown[]): unknown[] | undefined; commit(): void; finish(): true | undefined; flush(): void; send(handle: number, data: string | Uint8Array): void; broadcast(topic: number, data: string | Uint8Array, exclude: number): void; forward(handle: number, index: number): false | undefined; forwardAll(topic: number, index: number, exclude: number): false | undefined; respond(handle: number, status: number, headers: string, body: string | Uint8Array): void; hold(index: number): void; ack(handle: number, bytes: number): void; join(handle: number): number; leave(handle: number): void; release(handle: number): void }"
+        ts_return_type = "{ drain(words: Float64Array, list: (...values: unknown[]) => unknown[]): unknown[] | undefined; commit(): void; finish(): boolean; flush(): void; send(handle: number, data: string | Uint8Array): void; broadcast(topic: number, data: string | Uint8Array, exclude: number): void; forward(handle: number, index: number): false | undefined; forwardAll(topic: number, index: number, exclude: number): false | undefined; respond(handle: number, status: number, headers: string, body: string | Uint8Array): void; hold(index: number): void; ack(handle: number, bytes: number): void; join(handle: number): number; leave(handle: number): void; release(handle: number): void }"
     )]
     pub fn calls<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
         calls::object(env, &self.bridge)

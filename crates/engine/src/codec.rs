@@ -24,8 +24,8 @@ pub(crate) struct Limits {
 /// One thing the peer said.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Item<'a> {
-    /// A text message, inflated and checked to be UTF-8; whether all of it is ASCII.
-    Text(Data<'a>, bool),
+    /// A text message, inflated and checked to be UTF-8, and whether all of it is ASCII.
+    Text { data: Data<'a>, ascii: bool },
     /// A binary message, inflated.
     Binary(Data<'a>),
     /// A ping, to be answered with the same payload.
@@ -270,7 +270,7 @@ impl Decoder {
         }
         self.assembling = false;
         let message = std::mem::take(&mut self.message);
-        let ascii = message.is_ascii();
+        let ascii = text && message.is_ascii();
         Ok(Some((Data::Owned(message), ascii)))
     }
 
@@ -285,7 +285,7 @@ impl Decoder {
     ) -> Result<ControlFlow<()>, Violation> {
         let text = self.opcode == OPCODE_TEXT;
         if !self.compressed {
-            return Ok(on_item(if text { Item::Text(data, ascii) } else { Item::Binary(data) }));
+            return Ok(on_item(if text { Item::Text { data, ascii } } else { Item::Binary(data) }));
         }
         // A compressed frame is refused where there is none.
         let Some(inflater) = inflater else { return Err(INVALID_DEFLATE) };
@@ -297,11 +297,8 @@ impl Decoder {
         if !text {
             return Ok(on_item(Item::Binary(Data::Borrowed(inflated))));
         }
-        let ascii = inflated.is_ascii();
-        if !ascii && std::str::from_utf8(inflated).is_err() {
-            return Err(INVALID_UTF8);
-        }
-        Ok(on_item(Item::Text(Data::Borrowed(inflated), ascii)))
+        let ascii = text_is_ascii(inflated).ok_or(INVALID_UTF8)?;
+        Ok(on_item(Item::Text { data: Data::Borrowed(inflated), ascii }))
     }
 
     /// Fails as soon as the bytes so far cannot become UTF-8 (RFC 6455 section 8.1).
@@ -430,6 +427,12 @@ fn parse_header(input: &[u8], deflate: bool) -> Result<Option<(Header, usize)>, 
     };
     let compressed = first & RSV1 != 0;
     Ok(Some((Header { fin, compressed, opcode, length, mask: *mask }, mask_at + 4)))
+}
+
+/// Whether `bytes` are ASCII; `None` if they are no UTF-8 at all.
+pub(crate) fn text_is_ascii(bytes: &[u8]) -> Option<bool> {
+    let ascii = bytes.is_ascii();
+    (ascii || std::str::from_utf8(bytes).is_ok()).then_some(ascii)
 }
 
 /// RFC 6455 section 5.3. `position` is how many payload bytes came before `data`. Says, as it sees

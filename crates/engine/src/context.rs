@@ -171,8 +171,8 @@ impl<Connection> Context<Connection> {
 
     /// After a look at the sockets: publishes what is gathered if they had no more; true if another look
     /// is due. To wake the handlers' thread costs both threads system calls and a switch, and another
-    /// look at the sockets one system call. Opens
-    /// and closes alone wait until the shard has no task to run, or [`GATHER_TIME_CALM`].
+    /// look at the sockets one system call. Opens and closes alone wait until the shard has no task to
+    /// run, or [`GATHER_TIME_CALM`].
     pub(crate) fn publish_when_quiet(&self) -> bool {
         if !self.urgent.get() {
             self.seen.set(0);

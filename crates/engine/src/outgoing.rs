@@ -445,8 +445,7 @@ impl ToShard {
     /// Whether it has had too much to write to be lent, since this was last asked. For the thread that
     /// runs the handlers.
     pub(crate) fn take_too_much(&self) -> bool {
-        self.was_too_much.load(Ordering::Relaxed)
-            && self.was_too_much.swap(false, Ordering::Relaxed)
+        self.was_too_much.swap(false, Ordering::Relaxed)
     }
 
     /// Whether the shard is lent, or about to be.

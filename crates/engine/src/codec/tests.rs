@@ -24,7 +24,7 @@ fn frame(fin: bool, opcode: u8, payload: &[u8]) -> Vec<u8> {
 fn name(item: Item<'_>) -> String {
     let text = |data: Data<'_>| String::from_utf8_lossy(data.bytes()).into_owned();
     match item {
-        Item::Text(data, ascii) => {
+        Item::Text { data, ascii } => {
             assert_eq!(ascii, data.bytes().is_ascii());
             format!("text {}", text(data))
         }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::{Connection, Inner, Rare, wake};
 use crate::close;
-use crate::codec::{Decoder, Item, Limits, Violation};
+use crate::codec::{Decoder, Item, Limits, Violation, text_is_ascii};
 use crate::keepalive::Phase;
 use crate::message::{self, Kind};
 use crate::outbox::Chunk;
@@ -49,7 +49,7 @@ impl Connection {
                 return ControlFlow::Break(());
             }
             match item {
-                Item::Text(data, ascii) if deliver => {
+                Item::Text { data, ascii } if deliver => {
                     messages += 1;
                     bytes += data.bytes().len();
                     self.context.message(self.handle, Kind::Text, ascii, data);
@@ -57,11 +57,14 @@ impl Connection {
                 }
                 Item::Binary(data) if deliver => {
                     let kind = if self.binary { Kind::Binary } else { Kind::Text };
-                    let ascii = kind == Kind::Text && data.bytes().is_ascii();
-                    if kind == Kind::Text && !ascii && std::str::from_utf8(data.bytes()).is_err() {
+                    let ascii = match kind {
+                        Kind::Text => text_is_ascii(data.bytes()),
+                        Kind::Binary => Some(false),
+                    };
+                    let Some(ascii) = ascii else {
                         violation = Some(UNSUPPORTED);
                         return ControlFlow::Break(());
-                    }
+                    };
                     messages += 1;
                     bytes += data.bytes().len();
                     self.context.message(self.handle, kind, ascii, data);

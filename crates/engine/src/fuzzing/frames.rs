@@ -82,7 +82,7 @@ fn wire_limit(limits: &Limits, compressed: bool) -> usize {
 
 fn owned(item: Item<'_>) -> Said {
     match item {
-        Item::Text(data, ascii) => {
+        Item::Text { data, ascii } => {
             assert_eq!(ascii, data.bytes().is_ascii());
             Said::Text(String::from_utf8(data.bytes().to_vec()).expect("text is UTF-8"))
         }
