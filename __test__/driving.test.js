@@ -24,6 +24,18 @@ const app = () => forkServer((Router) => {
     while (performance.now() < until);
     connection.send('done');
   });
+  Router.websocket('/spin', async (connection, event, data) => {
+    if (event !== 'message') return;
+    const began = performance.now();
+    for (let sent = 0; performance.now() - began < Number(data); await null) {
+      // As often as a client reads it, so that nothing waits.
+      if (performance.now() - began > sent * 0.5) {
+        connection.send('still at it');
+        sent += 1;
+      }
+    }
+    connection.send('done');
+  });
 }, { config: { ioThreads: 1 } });
 
 /** Talks to the echo until the shard has had `count` more turns on the handlers' thread. */
@@ -68,6 +80,22 @@ linux('a handler that blocks the thread which drives the shard holds up no pings
     await unblocked;
     expect(performance.now() - begun).toBeGreaterThan(BLOCK - SOON);
   }
+});
+
+linux('a handler that never waits for the loop, but sends again and again, holds up no pings', async () => {
+  const server = await app();
+  const [peer, pinger, spinner] = [await server.connect('/echo'), await server.connect('/echo'), await server.connect('/spin')];
+  // One by one, so that the shard is driven when the last is answered.
+  for (let n = 0; n < 100; n += 1) {
+    peer.send(`${n}`);
+    await peer.next();
+  }
+  spinner.send(String(BLOCK));
+  await sleep(BLOCK / 5);
+  const asked = performance.now();
+  pinger.socket.ping('still there?');
+  await new Promise((resolve) => pinger.socket.once('pong', resolve));
+  expect(performance.now() - asked).toBeLessThan(SOON);
 });
 
 test('what handlers have sent goes out although the next one, of the same batch, blocks', async () => {

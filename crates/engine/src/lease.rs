@@ -14,8 +14,7 @@ use parking_lot::{ArcMutexGuard, Mutex, RawMutex};
 
 use crate::command::CommandBatch;
 
-/// How long a shard that is lent may have neither a turn nor anything to write before its thread takes
-/// it back: a handler that blocks must hold up nothing but handlers. To look costs its thread a wake.
+/// How long a shard that is lent may have no turn before its thread takes it back: a handler that blocks must hold up nothing but handlers. To look costs its thread a wake.
 pub(crate) const LENT_PATIENCE: Duration = Duration::from_millis(2);
 
 /// What a sleeping shard does on another thread.
@@ -64,16 +63,17 @@ pub(crate) struct Lease {
 struct Wish {
     /// To have it lent. Ends when it is given or taken back.
     wanted: AtomicBool,
-    /// Turns and batches of it, by which its thread knows that it is driven.
-    signs: AtomicU64,
+    /// Turns of it, by which its thread knows that it is driven. A batch carried out is none: a handler
+    /// that never waits for the loop may commit without end.
+    turns: AtomicU64,
     /// The shard's.
     thread: OnceLock<Thread>,
 }
 
 impl Wish {
     /// The caller has the lease.
-    fn sign(&self) {
-        self.signs.store(self.signs.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    fn count_turn(&self) {
+        self.turns.store(self.turns.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 }
 
@@ -113,10 +113,7 @@ impl Lease {
     /// The batch, if the shard is awake, not begun or ended, or if it is no time for that.
     pub(crate) fn carry_out(&self, batch: CommandBatch) -> Result<(), CommandBatch> {
         match self.leased.try_lock().as_deref() {
-            Some(Leased { shard: Some(shard), .. }) => {
-                self.wish.sign();
-                shard.carry_out(batch)
-            }
+            Some(Leased { shard: Some(shard), .. }) => shard.carry_out(batch),
             _ => Err(batch),
         }
     }
@@ -128,7 +125,6 @@ impl Lease {
     pub(crate) fn carry_out_any(&self, batch: CommandBatch) -> Result<(), CommandBatch> {
         match self.leased.try_lock().as_deref() {
             Some(Leased { shard: Some(shard), lent: true }) => {
-                self.wish.sign();
                 shard.carry_out_any(batch);
                 Ok(())
             }
@@ -158,7 +154,7 @@ impl Lease {
     /// Gives a shard that is lent a turn on this thread. Never waits for its own.
     pub(crate) fn drive(&self) -> Driver {
         if let Some(Leased { shard: Some(shard), lent: true }) = self.leased.try_lock().as_deref() {
-            self.wish.sign();
+            self.wish.count_turn();
             shard.turn();
             return Driver::Asker;
         }
@@ -167,16 +163,16 @@ impl Lease {
 }
 
 impl Awake {
-    /// Lends the shard until it is given back, or there is no sign for as long as `patience` that another
-    /// thread is at work on it. Its thread must not be in its runtime.
+    /// Lends the shard until it is given back, or has had no turn for as long as `patience`. Its thread
+    /// must not be in its runtime.
     pub(crate) fn lend(mut self, lease: &Lease, patience: Duration) -> Self {
         self.0.lent = true;
-        let signs = || lease.wish.signs.load(Ordering::Relaxed);
+        let turns = || lease.wish.turns.load(Ordering::Relaxed);
         ArcMutexGuard::unlocked(&mut self.0, || {
             loop {
-                let before = signs();
+                let before = turns();
                 std::thread::park_timeout(patience);
-                if signs() == before || !lease.is_wanted() {
+                if turns() == before || !lease.is_wanted() {
                     break;
                 }
             }
@@ -284,10 +280,31 @@ mod tests {
             drop(lease.wake().lend(&lease, LENT_PATIENCE));
         }
         asker.join().expect("no panic");
-        assert!(!lease.is_wanted(), "no sign, so it was taken back");
+        assert!(!lease.is_wanted(), "no turn, so it was taken back");
         assert_eq!(drives(&lease), Driver::Itself);
         assert!(counts.turns.get() >= 1);
         assert_eq!(counts.carried.get(), 10);
+    }
+
+    #[test]
+    fn batches_alone_do_not_keep_a_shard_lent() {
+        let lease = Lease::default();
+        drop(lease.begin(Box::new(Counts::default())));
+        assert!(lease.want());
+        let committer = std::thread::spawn({
+            let lease = lease.clone();
+            move || {
+                let patience = Instant::now() + Duration::from_secs(20);
+                while lease.is_wanted() && Instant::now() < patience {
+                    let _ = lease.carry_out(CommandBatch::default());
+                    let _ = lease.carry_out_any(CommandBatch::default());
+                }
+            }
+        });
+        let lent = Instant::now();
+        lease.wake().lend(&lease, LENT_PATIENCE).end();
+        assert!(lent.elapsed() < Duration::from_secs(10));
+        committer.join().expect("no panic");
     }
 
     #[test]
