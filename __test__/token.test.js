@@ -1,6 +1,7 @@
 'use strict';
 
 const { execFileSync } = require('node:child_process');
+const { createHmac, generateKeyPairSync } = require('node:crypto');
 const path = require('node:path');
 const jwt = require('jsonwebtoken');
 const { getToken, validToken } = require('..');
@@ -103,5 +104,44 @@ describe('validToken', () => {
 
   test('a secret that is no string is a TypeError', () => {
     expect(() => validToken('x', 7)).toThrow('validToken takes a secret as string, not 7.');
+  });
+});
+
+describe('tokens that a peer forges', () => {
+  const now = () => Math.floor(Date.now() / 1000);
+  const part = (value) => Buffer.from(typeof value === 'string' ? value : JSON.stringify(value)).toString('base64url');
+  const forge = (header, payload, key) => {
+    const text = `${part(header)}.${part(payload)}`;
+    return `${text}.${createHmac('sha256', key).update(text).digest('base64url')}`;
+  };
+
+  test('cannot choose how they are checked', () => {
+    const claims = { user: 1, exp: now() + 60 };
+    expect(validToken(forge({ alg: 'HS256', typ: 'JWT' }, claims, SECRET), SECRET)).toMatchObject({ user: 1 });
+    for (const alg of ['none', 'None', 'NONE', 'nOnE', '', 'RS256', 'ES256', 'PS256', 'HS384', 'HS512', 'hs256', null, ['HS256'], 256]) {
+      expect(validToken(forge({ alg, typ: 'JWT' }, claims, SECRET), SECRET)).toBeNull();
+      expect(validToken(`${part({ alg, typ: 'JWT' })}.${part(claims)}.`, SECRET)).toBeNull();
+    }
+    const { publicKey, privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
+    const pem = publicKey.export({ type: 'spki', format: 'pem' });
+    expect(validToken(jwt.sign(claims, privateKey, { algorithm: 'RS256' }), pem)).toBeNull();
+    // A public key is no secret: what is signed with its text must not pass either.
+    expect(validToken(forge({ alg: 'HS256', typ: 'JWT' }, claims, pem), pem)).toBeNull();
+  });
+
+  test('of any length and content are null or claims, and nothing is thrown', () => {
+    const good = forge({ alg: 'HS256' }, { exp: now() + 60 }, SECRET);
+    for (const token of [
+      'a'.repeat(1_000_000), '.'.repeat(100_000), `${good}a`, `${good}.`, `.${good}`, `${good}=`, ` ${good}`, `${good}\n`, `${good}\0`,
+      forge({ alg: 'HS256' }, 'null', SECRET), forge({ alg: 'HS256' }, '[]', SECRET), forge({ alg: 'HS256' }, '{', SECRET),
+      ...['"1"', '"9999999999"', 'null', 'true', '[]', '{}', '-1', '0'].map((exp) => forge({ alg: 'HS256' }, `{"exp":${exp}}`, SECRET)),
+    ]) expect(validToken(token, SECRET)).toBeNull();
+  });
+
+  test('an end that is far away is an end, and claims have no way into prototypes', () => {
+    const claims = validToken(forge({ alg: 'HS256' }, `{"exp":1e300,"__proto__":{"polluted":1}}`, SECRET), SECRET);
+    expect(claims.exp).toBe(1e300);
+    expect(claims.polluted).toBeUndefined();
+    expect(Object.getPrototypeOf(claims)).toBe(Object.prototype);
   });
 });
