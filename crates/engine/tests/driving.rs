@@ -4,7 +4,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::thread::ThreadId;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt};
 use tokio_tungstenite::tungstenite::Message;
@@ -72,6 +72,48 @@ async fn what_a_driven_shard_is_sent_is_answered() {
 }
 
 #[tokio::test]
+async fn a_shard_that_broadcasts_to_many_is_left_to_its_own_thread_for_a_while() {
+    /// More than the thread that runs the handlers writes to.
+    const MANY: usize = 70;
+    /// Less than such a shard is left alone for.
+    const WHILE: Duration = Duration::from_millis(100);
+    let server = App::new()
+        .websocket("/echo", echo)
+        .websocket("/room", |peer, on| {
+            if let common::On::Text(text) = on {
+                peer.broadcast(text);
+            }
+        })
+        .start();
+    let mut client = server.connect("/echo").await;
+    let mut members = Vec::new();
+    for _ in 0..MANY {
+        members.push(server.connect("/room").await);
+    }
+    server.opened("/room", MANY).await;
+    within("a machine that is quick enough to tell", async {
+        loop {
+            until_driven(&server, &mut client).await;
+            members[0].send("to all").await;
+            for member in &mut members {
+                assert_eq!(member.text().await, "to all");
+            }
+            let (begun, before) = (Instant::now(), driven(&server));
+            for _ in 0..100 {
+                client.send("and on").await;
+                client.text().await;
+            }
+            let turns = driven(&server) - before;
+            if begun.elapsed() < WHILE {
+                return assert_eq!(turns, 0);
+            }
+        }
+    })
+    .await;
+    until_driven(&server, &mut client).await;
+}
+
+#[tokio::test]
 async fn a_handler_that_blocks_holds_up_no_pings_of_a_shard_it_drove() {
     let server = App::new().websocket("/echo", echo).start();
     let mut client = server.connect("/echo").await;
@@ -110,7 +152,7 @@ async fn an_engine_whose_shards_are_driven_ends_and_shuts_down() {
             App::new().with(|config| config.io_threads = 2).websocket("/echo", echo).start();
         let mut client = server.connect("/echo").await;
         until_driven(&server, &mut client).await;
-        let begun = std::time::Instant::now();
+        let begun = Instant::now();
         server.with(|engine| engine.shutdown(1001, "over"));
         until_closed(&mut client).await;
         server.event("the end", |seen| *seen == Seen::Stopped).await;
