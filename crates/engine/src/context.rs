@@ -36,8 +36,13 @@ const GATHER_TIME_CALM: Duration = Duration::from_millis(1);
 const METER_STEP: isize = 64 * 1024;
 
 /// A shard's share of [`Shared::buffered`], brought up to date in steps.
+#[derive(Default)]
 struct Meter {
     unsaid: Cell<isize>,
+    /// Of those, what is in outboxes.
+    outboxes: Cell<isize>,
+    /// Of those, what belongs to messages that are not finished.
+    unfinished: Cell<isize>,
 }
 
 /// How far the ending of the server has come.
@@ -107,7 +112,7 @@ impl<Connection> Context<Connection> {
             published: Notify::new(),
             is_lent: Cell::new(false),
             fanned_out: Cell::new(false),
-            meter: Meter { unsaid: Cell::new(0) },
+            meter: Meter::default(),
             starved: Cell::new(false),
             scratch: RefCell::default(),
             read_buffer: RefCell::new(vec![0; READ_BYTES].into_boxed_slice()),
@@ -245,11 +250,30 @@ impl<Connection> Context<Connection> {
         }
     }
 
-    /// Brings the shared count up to date.
+    /// Counts `bytes` more in outboxes, fewer if negative.
+    pub(crate) fn meter_outbox(&self, bytes: isize) {
+        self.meter.outboxes.set(self.meter.outboxes.get() + bytes);
+        self.meter(bytes);
+    }
+
+    /// Counts `bytes` more of messages that are not finished, fewer if negative.
+    pub(crate) fn meter_unfinished(&self, bytes: isize) {
+        self.meter.unfinished.set(self.meter.unfinished.get() + bytes);
+        self.meter(bytes);
+    }
+
+    /// Brings the shared counts up to date.
     pub(crate) fn say_meter(&self) {
-        let unsaid = self.meter.unsaid.take();
-        if unsaid != 0 {
-            self.shared.add_buffered(unsaid);
+        let Meter { unsaid, outboxes, unfinished } = &self.meter;
+        for (share, all) in [
+            (unsaid, &self.shared.buffered),
+            (outboxes, &self.shared.outboxes),
+            (unfinished, &self.shared.unfinished),
+        ] {
+            let bytes = share.take();
+            if bytes != 0 {
+                all.add(bytes);
+            }
         }
     }
 }

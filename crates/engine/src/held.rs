@@ -24,17 +24,17 @@ struct Count {
 impl Count {
     /// `None` if that would be more than the process may hold.
     fn take(shared: &Arc<Shared>, bytes: usize) -> Option<Self> {
-        if shared.buffered().saturating_add(bytes) > shared.config.max_buffered {
+        if shared.buffered.get().saturating_add(bytes) > shared.config.max_buffered {
             return None;
         }
-        shared.add_buffered(bytes as isize);
+        shared.buffered.add(bytes as isize);
         Some(Self { shared: Arc::clone(shared), bytes })
     }
 }
 
 impl Drop for Count {
     fn drop(&mut self) {
-        self.shared.add_buffered(-(self.bytes as isize));
+        self.shared.buffered.add(-(self.bytes as isize));
     }
 }
 

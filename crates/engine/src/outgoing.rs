@@ -502,7 +502,7 @@ impl Uncommitted {
         self.writes = Writes::default();
         self.heavy = false;
         let bytes = self.arena.len() + std::mem::take(&mut self.large);
-        shared.add_buffered(bytes as isize);
+        shared.buffered.add(bytes as isize);
         Some(CommandBatch {
             bytes,
             commands: std::mem::take(&mut self.commands),

@@ -186,7 +186,7 @@ impl Engine {
 
     /// Bytes in queues and bodies.
     pub fn buffered(&self) -> usize {
-        self.common.shared.buffered()
+        self.common.shared.buffered.get()
     }
 
     /// The backplane, if there is one.

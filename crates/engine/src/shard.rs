@@ -47,7 +47,8 @@ pub(crate) fn descriptor_of(_: &tokio::runtime::Runtime) -> Option<i32> {
 const FLUSH_SLICE: usize = 256;
 /// Slow consumers closed at once when the process holds too much.
 const SHED_SLICE: usize = 16;
-/// An outbox smaller than this is not worth closing for its memory, in bytes.
+/// An outbox smaller than this is not worth closing for its memory, in bytes, unless outboxes are most
+/// of it.
 const SHED_AT_LEAST: usize = 16 * 1024;
 /// The sweep looks at each timer about this many times before it is due.
 const SWEEPS_A_TIMER: u32 = 4;
@@ -352,20 +353,22 @@ impl Shard {
         }
     }
 
-    /// The connection whose end frees the most. A message that is still arriving counts only if
-    /// such messages are most of what may be held: they come to an end as soon as handlers have
-    /// taken the rest.
+    /// The connection whose end frees the most. What peers can make last as long as they like, outboxes
+    /// and messages that are still arriving, must not be most of what may be held: handlers come to the
+    /// end of all else.
     fn largest_backlog(&self) -> Option<Rc<Connection>> {
+        let half = self.context.config().max_buffered / 2;
+        let (outboxes, unfinished) =
+            (self.context.shared.outboxes.get(), self.context.shared.unfinished.get());
+        let count_unfinished = unfinished > half;
+        let at_least = if count_unfinished || outboxes > half { 1 } else { SHED_AT_LEAST };
         let hub = self.hub.borrow();
-        let all_unfinished: usize =
-            hub.connections().map(|connection| connection.backlog().1).sum();
-        let count_unfinished = all_unfinished > self.context.config().max_buffered / 2;
         hub.connections()
             .map(|connection| {
                 let (outbox, unfinished) = connection.backlog();
                 (if count_unfinished { outbox + unfinished } else { outbox }, connection)
             })
-            .filter(|(backlog, _)| *backlog >= SHED_AT_LEAST)
+            .filter(|(backlog, _)| *backlog >= at_least)
             .max_by_key(|(backlog, _)| *backlog)
             .map(|(_, connection)| Rc::clone(connection))
     }

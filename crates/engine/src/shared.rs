@@ -48,7 +48,27 @@ pub(crate) struct Shared {
     /// Open sockets of each shard.
     loads: Box<[AtomicUsize]>,
     /// Bytes in queues and bodies, of all shards.
-    buffered: AtomicIsize,
+    pub(crate) buffered: ByteCount,
+    /// Of those, what is in outboxes: for as long as peers like.
+    pub(crate) outboxes: ByteCount,
+    /// Of those, what belongs to messages that are not finished: for as long as peers like.
+    pub(crate) unfinished: ByteCount,
+}
+
+/// A count of bytes, of all shards.
+#[derive(Debug, Default)]
+pub(crate) struct ByteCount(AtomicIsize);
+
+impl ByteCount {
+    /// A shard says its own only now and then.
+    pub(crate) fn get(&self) -> usize {
+        self.0.load(Ordering::Relaxed).max(0) as usize
+    }
+
+    /// Counts `bytes` more, fewer if negative.
+    pub(crate) fn add(&self, bytes: isize) {
+        self.0.fetch_add(bytes, Ordering::Relaxed);
+    }
 }
 
 impl Shared {
@@ -61,7 +81,9 @@ impl Shared {
             drove: AtomicBool::new(false),
             connections: AtomicUsize::new(0),
             by_address: DashMap::new(),
-            buffered: AtomicIsize::new(0),
+            buffered: ByteCount::default(),
+            outboxes: ByteCount::default(),
+            unfinished: ByteCount::default(),
         }
     }
 
@@ -75,19 +97,9 @@ impl Shared {
         (0..self.loads.len()).min_by_key(|shard| self.load(*shard)).unwrap_or(0)
     }
 
-    /// Bytes in queues and bodies; a shard says its own only now and then.
-    pub(crate) fn buffered(&self) -> usize {
-        self.buffered.load(Ordering::Relaxed).max(0) as usize
-    }
-
-    /// Counts `bytes` more in queues or bodies, fewer if negative.
-    pub(crate) fn add_buffered(&self, bytes: isize) {
-        self.buffered.fetch_add(bytes, Ordering::Relaxed);
-    }
-
     /// Whether the process holds more than it may.
     pub(crate) fn is_over(&self) -> bool {
-        self.buffered() > self.config.max_buffered
+        self.buffered.get() > self.config.max_buffered
     }
 }
 

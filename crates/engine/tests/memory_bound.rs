@@ -1,5 +1,6 @@
 //! What all peers together can make the process hold: at most `TINA4_MAX_BUFFERED` and a little.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
@@ -126,36 +127,85 @@ async fn a_frame_that_must_be_finished_does_not_shield_the_other_outboxes() {
     nothing_held(&server).await;
 }
 
-/// A message of which the last KiB is missing.
-fn unfinished() -> Vec<u8> {
-    let mut bytes = frame(true, opcode::TEXT, &[b'x'; 100 * KIB]);
-    bytes.truncate(99 * KIB);
+/// All but the last byte of a message of so many.
+fn unfinished(size: usize) -> Vec<u8> {
+    let mut bytes = frame(true, opcode::TEXT, &vec![b'x'; size]);
+    bytes.pop();
     bytes
 }
 
 #[tokio::test]
 async fn messages_that_are_never_finished_are_held_within_the_bound_of_the_process() {
-    let server = small_server().start();
-    let mut raws = Vec::new();
-    for _ in 0..8 {
-        let mut raw = server.raw_websocket("/in").await;
-        raw.write(unfinished()).await;
-        raws.push(raw);
+    const BOUND: usize = 256 * KIB;
+    for (io_threads, size) in [(1, 100 * KIB), (4, 100 * KIB), (1, 10_000), (4, 10_000)] {
+        let server = small_server().with(|config| config.io_threads = io_threads).start();
+        let mut raws = Vec::new();
+        for _ in 0..4 * BOUND / size {
+            let mut raw = server.raw_websocket("/in").await;
+            raw.write(unfinished(size)).await;
+            raws.push(raw);
+        }
+        // Those that take the most are refused until the others fit.
+        let refused = raws.iter_mut().map(Raw::frame).collect::<Vec<_>>();
+        let (first, _, others) =
+            futures_util::future::select_all(refused.into_iter().map(Box::pin)).await;
+        assert_eq!(first.close().0, 1013);
+        drop(others);
+        within("the rest fits", async {
+            while server.buffered() > BOUND {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
+        let mut echo = server.connect("/echo").await;
+        echo.send("read like all others").await;
+        assert_eq!(echo.text().await, "read like all others");
+        drop(raws);
+        nothing_held(&server).await;
     }
-    // Those that take the most are refused until the others fit.
-    let refused = raws.iter_mut().map(Raw::frame).collect::<Vec<_>>();
-    let (first, _, others) =
-        futures_util::future::select_all(refused.into_iter().map(Box::pin)).await;
-    assert_eq!(first.close().0, 1013);
-    drop(others);
-    within("the rest fits", async {
-        while server.buffered() > 256 * KIB {
+}
+
+#[tokio::test]
+async fn many_small_outboxes_are_held_within_the_bound_of_the_process() {
+    const BOUND: usize = 256 * KIB;
+    const SIZE: usize = 10_000;
+    let server = small_server().with(|config| config.io_threads = 4).start();
+    let mut peers = Vec::new();
+    for _ in 0..2 * BOUND / SIZE {
+        let mut raw = Raw::connect_narrow(server.address).await;
+        raw.upgrade("/out").await;
+        peers.push(raw);
+    }
+    let handles = server.opened("/out", peers.len()).await;
+    let text = "o".repeat(SIZE);
+    // The kernel takes up to 4 MiB for each before an outbox holds any.
+    within("a slow consumer to be closed", async {
+        loop {
+            let shed = server.with(|engine| {
+                for handle in &handles {
+                    let publisher = engine.publisher();
+                    if publisher.buffered(*handle) == 0 {
+                        publisher.send(*handle, &text.as_str());
+                    }
+                }
+                engine.counters().slow_consumers.load(Ordering::Relaxed)
+            });
+            if shed > 0 {
+                break;
+            }
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     })
     .await;
-    drop(raws);
-    nothing_held(&server).await;
+    within("the rest fits", async {
+        while server.buffered() > BOUND {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    let mut echo = server.connect("/echo").await;
+    echo.send("read like all others").await;
+    assert_eq!(echo.text().await, "read like all others");
 }
 
 #[tokio::test]
@@ -242,7 +292,7 @@ async fn a_thousand_peers_that_stall_are_held_within_the_bound_of_the_process() 
     let server = small_server().with(|config| config.max_buffered = BOUND).start();
     let (mut writers, mut readers) = (Vec::new(), Vec::new());
     for _ in 0..OF_EACH_KIND {
-        writers.push((server.raw_websocket("/in").await, unfinished()));
+        writers.push((server.raw_websocket("/in").await, unfinished(100 * KIB)));
         writers.push((
             server.raw_websocket("/in").await,
             frame(true, opcode::TEXT, &[b'x'; KIB]).repeat(60),

@@ -119,7 +119,7 @@ impl Connection {
     pub(super) fn meter_decoder(&self, inner: &mut Inner) {
         let held = inner.decoder.held() + inner.rest();
         if held != inner.assembling {
-            self.context.meter(held as isize - inner.assembling as isize);
+            self.context.meter_unfinished(held as isize - inner.assembling as isize);
             inner.assembling = held;
         }
     }

@@ -125,7 +125,7 @@ impl Connection {
         let left = inner.outbox.bytes();
         self.gauge.settle(inner.received, left);
         if left != inner.metered {
-            self.context.meter(left as isize - inner.metered as isize);
+            self.context.meter_outbox(left as isize - inner.metered as isize);
             inner.metered = left;
         }
         if let Some(rare) = &mut inner.rare {

@@ -71,9 +71,9 @@ fn a_sleeping_shard_with_more_to_do_than_a_batch_is_left_alone() {
     shard.context.starved.set(true);
     assert!(!sleeping.carries_out(), "readers wait");
     shard.context.starved.set(false);
-    shard.context.shared.add_buffered(10_001);
+    shard.context.shared.buffered.add(10_001);
     assert!(!sleeping.carries_out(), "too much is held");
-    shard.context.shared.add_buffered(-10_001);
+    shard.context.shared.buffered.add(-10_001);
     shard.deadline.set(Some(Instant::now()));
     assert!(!sleeping.carries_out(), "shutting down");
     shard.deadline.set(None);
