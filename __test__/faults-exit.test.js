@@ -3,6 +3,7 @@
 // What is promised when a server ends in the middle of traffic: by signals, with its thread, with its process.
 
 const fs = require('node:fs');
+const { once } = require('node:events');
 const path = require('node:path');
 const { spawn } = require('node:child_process');
 const { endForked, forkServer } = require('./forked');
@@ -219,6 +220,29 @@ async function endInTraffic(ending) {
   await Promise.all([request, ...peers.map((peer) => peer.closed)]);
   return { ...end, errors };
 }
+
+test('threads with servers come and go in a process whose first thread never loads the package', async () => {
+  const source = `
+    const { Worker } = require('node:worker_threads');
+    const start = (after) => new Promise((resolve, reject) => {
+      const worker = new Worker(\`
+        const { startServer } = require(${JSON.stringify(ROOT)});
+        startServer({ host: '127.0.0.1', port: 0, routesDir: false }).then(async (server) => {
+          await fetch('http://127.0.0.1:' + server.port + '/health');
+          \${after}
+        });\`, { eval: true, stdout: true });
+      worker.once('error', reject).once('exit', resolve);
+    });
+    (async () => {
+      for (const after of ['await server.close();', 'process.exit(0);', 'await server.close();', 'process.exit(0);']) await start(after);
+      await Promise.all(Array.from({ length: 3 }, () => start('await server.close();')));
+    })();`;
+  const child = spawn(process.execPath, ['-e', source], { stdio: 'inherit' });
+  children.add(child);
+  const [code, signal] = await once(child, 'close');
+  children.delete(child);
+  expect({ code, signal }).toEqual({ code: 0, signal: null });
+});
 
 test.each([
   ['process.exit()', 'process.exit(7);', 7, ''],

@@ -31,10 +31,10 @@ use crate::watcher::Doorbell;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Frees what other threads have returned to this one's part of the allocator, and gives the system
-/// what has been free for a second.
+/// what is free.
 fn tidy_memory() {
     // SAFETY: takes no memory of ours, and may be called on any thread.
-    unsafe { libmimalloc_sys::mi_collect(false) };
+    unsafe { libmimalloc_sys::mi_collect(true) };
 }
 
 /// Doorbell calls that may wait for the JS thread. The engine rings once per turn; the rest is
