@@ -149,6 +149,45 @@ describe('one event at a time for each connection', () => {
   });
 });
 
+describe("the answer to a peer's close frame", () => {
+  const busy = (milliseconds) => {
+    for (const end = performance.now() + milliseconds; performance.now() < end;);
+  };
+  const LAST = 24;
+
+  test.each([
+    ['after a busy time', (connection) => {
+      busy(20);
+      connection.send('late');
+    }, 1],
+    ['in more than one commit', (connection) => {
+      for (let n = 0; n < 12; n += 1) connection.send('x'.repeat(30_000));
+    }, 12],
+  ])('comes behind what the handler of the last message sends %s, though that message had to wait', async (_, last, count) => {
+    const { connect: join } = await serve((router) => {
+      // The events after the first ones are held: by a batch that takes too long, or by a promise.
+      router.websocket('/busy', (connection, event, data) => {
+        if (event !== 'message') return;
+        busy(0.5);
+        if (data === String(LAST)) last(connection);
+        else connection.send(data);
+      });
+      router.websocket('/pending', (connection, event, data) => {
+        if (event !== 'message') return undefined;
+        if (data === String(LAST)) last(connection);
+        else connection.send(data);
+        return data === '0' ? sleep(10) : undefined;
+      });
+    }, { ioThreads: 1 });
+    for (const path of ['/busy', '/pending', '/busy', '/pending']) {
+      const peer = await join(path);
+      for (let n = 0; n <= LAST; n += 1) peer.send(String(n));
+      const { code } = await peer.close(1000);
+      expect([path, peer.pending(), code]).toEqual([path, LAST + count, 1000]);
+    }
+  });
+});
+
 describe('close beside a pending handler', () => {
   test('waits until it has settled, and for the messages that wait', async () => {
     const gate = deferred();

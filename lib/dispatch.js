@@ -208,15 +208,17 @@ class Dispatch {
           link.pending.defer({ kind: MESSAGE_EVENT, data: value, bytes: number });
           return;
         }
-        if (wasHeld) this.#host.calls.ack(handle, number);
-        if (link === undefined || link.state >= CLOSED) return;
-        const { arrived } = this.#host;
-        if (typeof value === 'string') {
-          arrived.text = value;
-          arrived.index = index;
+        if (link !== undefined && link.state < CLOSED) {
+          const { arrived } = this.#host;
+          if (typeof value === 'string') {
+            arrived.text = value;
+            arrived.index = index;
+          }
+          this.#call(link, 'message', value);
+          arrived.text = null;
         }
-        this.#call(link, 'message', value);
-        arrived.text = null;
+        // Behind what the handler has sent, which comes before the answer to a close frame.
+        if (wasHeld) this.#host.calls.ack(handle, number);
         return;
       }
       case OPEN_EVENT: this.#open(handle, place, number, value); return;
@@ -306,9 +308,10 @@ class Dispatch {
         this.#runClose(link);
         return;
       }
+      this.#call(link, 'message', data);
+      // Behind what the handler has sent, which comes before the answer to a close frame.
       this.#host.calls.ack(link.handle, bytes);
       this.#host.commits.touch();
-      this.#call(link, 'message', data);
     }
   }
 
