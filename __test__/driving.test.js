@@ -116,3 +116,25 @@ test('what handlers have sent goes out although the next one, of the same batch,
     expect(performance.now() - begun).toBeGreaterThan(BLOCK - SOON);
   }
 });
+
+test.each([1, 3])('what a handler has broadcast before it blocks is written, on %i shards', async (ioThreads) => {
+  const server = await forkServer((Router) => {
+    Router.websocket('/room', (connection, event, data) => {
+      if (event !== 'message') return;
+      connection.broadcast('before');
+      const until = performance.now() + Number(data);
+      while (performance.now() < until);
+      connection.broadcast('after');
+    });
+  }, { config: { ioThreads } });
+  const members = [];
+  while (members.length < 4) members.push(await server.connect('/room'));
+  // Long enough for the shards to sleep.
+  await sleep(50);
+  const begun = performance.now();
+  members[0].send(String(BLOCK));
+  for (const member of members) expect(await member.next()).toBe('before');
+  expect(performance.now() - begun).toBeLessThan(SOON);
+  for (const member of members) expect(await member.next()).toBe('after');
+  expect(performance.now() - begun).toBeGreaterThan(BLOCK - SOON);
+});

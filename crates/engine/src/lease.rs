@@ -153,6 +153,10 @@ impl Lease {
 
     /// Gives a shard that is lent a turn on this thread. Never waits for its own.
     pub(crate) fn drive(&self) -> Driver {
+        if !self.is_wanted() {
+            // Given back, though its thread may not have noticed yet.
+            return Driver::Itself;
+        }
         if let Some(Leased { shard: Some(shard), lent: true }) = self.leased.try_lock().as_deref() {
             self.wish.count_turn();
             shard.turn();
@@ -284,6 +288,22 @@ mod tests {
         assert_eq!(drives(&lease), Driver::Itself);
         assert!(counts.turns.get() >= 1);
         assert_eq!(counts.carried.get(), 10);
+    }
+
+    #[test]
+    fn nobody_drives_what_is_given_back() {
+        let lease = Lease::default();
+        let counts = Counts::default();
+        let awake = lease.begin(Box::new(counts.clone()));
+        assert!(lease.want());
+        let drives = || elsewhere(&lease, Lease::drive);
+        let awake = awake.lend_while(|| {
+            assert_eq!(drives(), Driver::Asker);
+            lease.give_back();
+            assert_eq!(drives(), Driver::Itself, "though it is lent until its thread wakes");
+        });
+        awake.end();
+        assert_eq!(counts.turns.get(), 1);
     }
 
     #[test]

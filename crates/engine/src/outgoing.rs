@@ -397,9 +397,15 @@ impl ToShard {
         }
     }
 
+    /// Leaves it to the shard's own thread, which gets the shard back if that is much.
     fn hand_over(&self, outgoing: &mut Uncommitted, shared: &Shared) {
+        let much = outgoing.writes.are_much();
         if let Some(batch) = outgoing.take(shared) {
             self.queue.push(batch);
+        }
+        if much {
+            self.note_too_much();
+            self.lease.give_back();
         }
     }
 
@@ -407,18 +413,14 @@ impl ToShard {
     fn commit(&self, shared: &Shared, here: bool) {
         let lent = self.is_lent();
         let mut outgoing = self.lock();
-        let much = outgoing.writes.are_much();
+        if outgoing.writes.are_much() {
+            return self.hand_over(&mut outgoing, shared);
+        }
         // What is in the queue comes first.
         let light = !outgoing.heavy && !self.queue.is_pending();
         let Some(batch) = outgoing.take(shared) else { return };
-        if much {
-            self.note_too_much();
-        }
         let left = if !lent {
             if here && light { self.lease.carry_out(batch) } else { Err(batch) }
-        } else if much {
-            self.queue.push(batch);
-            return self.lease.give_back();
         } else if light {
             self.lease.carry_out(batch)
         } else {
@@ -461,6 +463,15 @@ impl ToShard {
     /// How many commits there were.
     pub(crate) fn commits(&self) -> u64 {
         self.lock().commits
+    }
+
+    /// For another shard: hands over what is uncommitted, if there was no commit since the count of them
+    /// was `commits`.
+    pub(crate) fn hand_over_overdue(&self, commits: u64, shared: &Shared) {
+        let outgoing = &mut *self.lock();
+        if outgoing.commits == commits && !outgoing.commands.is_empty() {
+            self.hand_over(outgoing, shared);
+        }
     }
 
     /// For the shard: everything that waits for it, what is uncommitted last, if there was no commit

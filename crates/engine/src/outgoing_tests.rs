@@ -201,6 +201,14 @@ fn a_shard_that_is_lent_is_given_back_with_much_to_write() {
         assert_eq!(fixture.commit(), (vec![], vec![1]), "much to each");
         assert!(!fixture.outgoing.shards[0].is_lent());
     });
+    lent(|fixture| {
+        let topic = topic();
+        (0..SOCKETS_HERE).for_each(|_| topic.add_member(0, false));
+        let text = "x".repeat(COMMIT_BYTES);
+        fixture.outgoing.fan_out(&topic, &text.as_str(), Origin::Local(None));
+        assert!(!fixture.outgoing.shards[0].is_lent(), "so much that it is committed at once");
+        assert!(fixture.outgoing.shards[0].take_too_much());
+    });
 }
 
 #[test]

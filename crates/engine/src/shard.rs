@@ -413,15 +413,25 @@ impl Shard {
     }
 }
 
-/// While handlers run, looks whether their thread commits.
+/// While handlers run, looks whether their thread commits: to any shard, for one that has published
+/// nothing does not look.
 async fn take_overdue(shard: Rc<Shard>) {
-    let way = Arc::clone(shard.way());
+    let (common, context) = (&shard.common, &shard.context);
+    let mut commits = vec![0; common.ways.len()];
     loop {
-        shard.context.published.notified().await;
-        while shard.common.events.is_rung() && !shard.context.is_lent.get() {
-            let commits = way.commits();
+        context.published.notified().await;
+        while common.events.is_rung() && !context.is_lent.get() {
+            for (commits, way) in commits.iter_mut().zip(&common.ways) {
+                *commits = way.commits();
+            }
             tokio::time::sleep(COMMIT_PATIENCE).await;
-            shard.take_overdue(&way, commits);
+            for (index, (commits, way)) in commits.iter().zip(&common.ways).enumerate() {
+                if index == context.shard {
+                    shard.take_overdue(way, *commits);
+                } else {
+                    way.hand_over_overdue(*commits, &context.shared);
+                }
+            }
         }
     }
 }
