@@ -548,7 +548,7 @@ export interface Tina4Config {
   secret?: string;
 
   /**
-   * Bytes of the largest message accepted, 1 to 1 GiB; a larger one closes with 1009. `TINA4_WS_MAX_MESSAGE_SIZE`; default
+   * Bytes of the largest message accepted, 1 to 536870888 (no string is longer); a larger one closes with 1009. `TINA4_WS_MAX_MESSAGE_SIZE`; default
    * 1048576 (1 MiB).
    */
   wsMaxMessageSize?: number;

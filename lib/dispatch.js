@@ -27,6 +27,9 @@ const FLUSH_TIME = 0.03;
 /** The clock is read after every eighth event: reading it costs a noticeable part of a short handler. */
 const CLOCK_MASK = 7;
 
+/** Milliseconds of the longest timer of Node.js; more would be none. */
+const MAX_TIMER = 2 ** 31 - 1;
+
 /** No events. */
 const NONE = [];
 
@@ -84,7 +87,7 @@ class Dispatch {
   constructor(host, options) {
     this.#host = host;
     this.#router = options.router;
-    this.#closeGrace = options.closeGrace;
+    this.#closeGrace = Math.min(options.closeGrace, MAX_TIMER);
     this.#watch = options.watch;
     this.#http = new HttpDispatch(host, options);
     this.#onStopped = options.onStopped;
@@ -164,7 +167,9 @@ class Dispatch {
   }
 
   #refill(calls) {
+    // Should the drain fail, nothing is dispatched twice.
     this.#next = 0;
+    this.#count = 0;
     this.#heldFrom = MAX_EVENTS;
     this.#values = calls.drain(this.#words, list) ?? NONE;
     this.#count = this.#values.length;

@@ -59,6 +59,10 @@ class Exchange {
    * @param {string} path
    */
   sendFile(status, headers, path) {
+    if (STATUS_WITHOUT_BODY.has(status)) {
+      this.send(status, headers, null);
+      return;
+    }
     if (!this.#first()) return;
     this.host.engine.respondFile(this.handle, status, headers, path);
     this.host.commits.touch();

@@ -23,6 +23,8 @@ const { version: VERSION } = require('../package.json');
 const ROUTES_DIRECTORY = 'src/routes';
 /** Milliseconds that the engine's own end may take beyond the shutdown timeout. */
 const STOP_SLACK = 500;
+/** Milliseconds of the longest timer of Node.js; more would be none. */
+const MAX_TIMER = 2 ** 31 - 1;
 /** Milliseconds for the last messages to other processes, also when the shutdown timeout has passed. */
 const FINISH_SLACK = 200;
 
@@ -328,7 +330,7 @@ function listenError(cause, host, port) {
 async function within(milliseconds, promise) {
   let timer;
   const late = new Promise((resolve) => {
-    timer = setTimeout(resolve, Math.max(0, milliseconds));
+    timer = setTimeout(resolve, Math.min(Math.max(0, milliseconds), MAX_TIMER));
   });
   await Promise.race([promise, late]);
   clearTimeout(timer);

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::config::Config;
 use crate::connection::Connection;
 use crate::context::Context;
 use crate::event::LogLevel;
+use crate::socket::prepare;
 
 /// Pause of the acceptor when no socket can be opened, for want of file descriptors above all.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -59,35 +59,5 @@ pub(crate) async fn accept(
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
-    }
-}
-
-/// Small messages go out at once, and the kernel gives up on a peer that acknowledges nothing.
-fn prepare(socket: SockRef<'_>, config: &Config) {
-    // Either may fail on a socket that is gone already, which the next read will say.
-    let _ = socket.set_tcp_nodelay(true);
-    #[cfg(target_os = "linux")]
-    if !config.ping_interval.is_zero() {
-        let timeout = config.ping_interval + config.ping_timeout;
-        let _ = socket.set_tcp_user_timeout(Some(timeout));
-    }
-}
-
-#[cfg(all(test, target_os = "linux"))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_socket_is_prepared_as_its_listener_was() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-        let config = Config::default();
-        prepare(SockRef::from(&listener), &config);
-        let address = listener.local_addr().expect("bound");
-        let _peer = std::net::TcpStream::connect(address).expect("listening");
-        let (accepted, _) = listener.accept().expect("a peer");
-        let accepted = SockRef::from(&accepted);
-        assert!(accepted.tcp_nodelay().expect("open"));
-        let timeout = config.ping_interval + config.ping_timeout;
-        assert_eq!(accepted.tcp_user_timeout().expect("open"), Some(timeout));
     }
 }

@@ -20,6 +20,8 @@ const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 const GIB: u64 = 1024 * 1024 * 1024;
 const TIB: u64 = 1024 * GIB;
+/// The longest string of V8, in characters, each of which is a byte at least.
+const MAX_STRING: u64 = (1 << 29) - 24;
 
 /// The smallest buffer that hyper reads a request head into.
 const MIN_HEADER_BYTES: u64 = 8 * 1024;
@@ -110,7 +112,8 @@ pub struct Config {
     /// Threads that own sockets, 1 to 64. `TINA4_IO_THREADS`; default one less than there are cores,
     /// at least 1 and at most 8. More than there are spare cores makes a server slower.
     pub io_threads: usize,
-    /// Bytes of one message that a peer may send, 1 to 1 GiB; a larger one closes with 1009.
+    /// Bytes of one message that a peer may send, 1 to 536,870,888, for Node.js has no longer string; a
+    /// larger one closes with 1009.
     /// `TINA4_WS_MAX_MESSAGE_SIZE`, then `TINA4_WS_MAX_FRAME_SIZE`; default 1 MiB. Raise it for
     /// peers that send files; each connection may hold this much of an unfinished message.
     pub max_message_size: usize,
@@ -334,7 +337,7 @@ impl Config {
 
         let size = settings.either("TINA4_WS_MAX_MESSAGE_SIZE", "TINA4_WS_MAX_FRAME_SIZE");
         if let Some(size) = size {
-            config.max_message_size = size.bytes(1, GIB)?;
+            config.max_message_size = size.bytes(1, MAX_STRING)?;
         }
         if let Some(compression) = settings.get("TINA4_WS_COMPRESSION") {
             config.compression = compression.boolean()?;

@@ -13,7 +13,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::clock::Clock;
 use crate::codec::Data;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::deflate::{Deflater, Inflater};
 use crate::event::{Event, EventBatch, LogLevel, Payload};
 use crate::event_queue::EventQueue;
@@ -238,6 +238,10 @@ impl<Connection> Context<Connection> {
     }
 
     pub(crate) fn log(&self, level: LogLevel, message: String) {
+        if level == LogLevel::Debug && self.config().log_level > config::LogLevel::Debug {
+            // Nobody reads it, and there is room for so many lines only.
+            return;
+        }
         self.queue.log(level, None, message);
     }
 

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{Either, Full};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -132,6 +132,9 @@ impl Http {
             async move {
                 traffic.flushed().await;
                 let response = http.serve(&mut request, peer.ip().to_canonical()).await;
+                if !request.body().is_end_stream() {
+                    traffic.left_unread();
+                }
                 traffic.end();
                 Ok::<_, Infallible>(response)
             }
@@ -180,6 +183,10 @@ impl Http {
                 Ok(accepted) => switching_protocols(&accepted),
                 Err(rejection) => self.opener.reject(rejection),
             };
+        }
+        if request.uri().path() == "*" {
+            // "Are you there?" (RFC 9110 section 9.3.7); `framing` lets no other method ask that.
+            return empty(StatusCode::NO_CONTENT);
         }
         let Ok(path) = path::canonical(request.uri().path()) else {
             return bad_path(request.headers());
@@ -234,7 +241,11 @@ impl Http {
         // One file under both names; an app's own file of either name comes first.
         let other_name = (path == MINIFIED_FROND).then_some(FROND);
         for name in [Some(path), other_name].into_iter().flatten() {
-            match self.files.serve(request.method(), name, request.headers()).await {
+            match self
+                .files
+                .serve(request.method(), name, request.uri().query(), request.headers())
+                .await
+            {
                 Ok(Some(response)) => return Some(self.counted_file(response, request.headers())),
                 Ok(None) => {}
                 Err(failure) => self.context.log(LogLevel::Error, failure.to_string()),

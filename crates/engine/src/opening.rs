@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use http::{Request, Response, header};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
+use socket2::SockRef;
 
 use crate::connection::{Agreed, Connection};
 use crate::context::Context;
@@ -22,7 +23,7 @@ use crate::response::{Body, TEXT, full, insert};
 use crate::router::{Params, WebSocketRoute};
 use crate::routes::Routes;
 use crate::shared::{Full, Load, Place};
-use crate::socket::Socket;
+use crate::socket::{Socket, prepare_websocket};
 use crate::upgrade::{self, Accepted, Rejection};
 use crate::wire::Wire;
 
@@ -97,6 +98,7 @@ impl Opener {
             };
             let opening = Opening { route, path, params, query, ip, protocol, window, head };
             let stream = parts.io.into_inner().into_inner();
+            prepare_websocket(SockRef::from(&stream), opener.context.config());
             let socket = Socket { stream, _load: load, _place: place };
             if let Some(connection) = opener.open(opening, socket, &parts.read_buf) {
                 if let Some((code, reason)) = opener.context.farewell.get() {

@@ -1,10 +1,12 @@
-//! The socket of an upgraded connection, and the two ways of writing to it.
+//! The socket of an upgraded connection, the two ways of writing to it, and how the system is to treat
+//! a socket.
 
 use std::io::{self, IoSlice};
 
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
+use crate::config::Config;
 use crate::outbox::Sink;
 use crate::shared::{Load, Place};
 
@@ -40,5 +42,61 @@ impl Sink for FullSink<'_> {
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         self.0.send_vectored(slices)
+    }
+}
+
+/// Small messages go out at once, and the kernel gives up on a client that acknowledges nothing.
+pub(crate) fn prepare(socket: SockRef<'_>, config: &Config) {
+    // Either may fail on a socket that is gone already, which the next read will say.
+    let _ = socket.set_tcp_nodelay(true);
+    #[cfg(target_os = "linux")]
+    let _ = socket.set_tcp_user_timeout(Some(config.send_timeout));
+}
+
+/// The same for a socket that has become a WebSocket, whose peer answers pings.
+pub(crate) fn prepare_websocket(socket: SockRef<'_>, config: &Config) {
+    #[cfg(target_os = "linux")]
+    {
+        let pings = !config.ping_interval.is_zero();
+        let timeout = pings.then(|| config.ping_interval + config.ping_timeout);
+        if timeout != Some(config.send_timeout) {
+            let _ = socket.set_tcp_user_timeout(timeout);
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (socket, config);
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_socket_is_prepared_as_its_listener_was() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let config = Config::default();
+        prepare(SockRef::from(&listener), &config);
+        let address = listener.local_addr().expect("bound");
+        let _peer = std::net::TcpStream::connect(address).expect("listening");
+        let (accepted, _) = listener.accept().expect("a peer");
+        let accepted = SockRef::from(&accepted);
+        assert!(accepted.tcp_nodelay().expect("open"));
+        assert_eq!(accepted.tcp_user_timeout().expect("open"), Some(config.send_timeout));
+    }
+
+    #[test]
+    fn a_websocket_has_the_time_of_its_pings() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let timeout = |seconds| {
+            let ping_interval = Duration::from_secs(seconds);
+            let config = Config { ping_interval, ..Config::default() };
+            prepare(SockRef::from(&listener), &config);
+            prepare_websocket(SockRef::from(&listener), &config);
+            SockRef::from(&listener).tcp_user_timeout().expect("open")
+        };
+        assert_eq!(timeout(7), Some(Duration::from_secs(7) + Config::default().ping_timeout));
+        assert_eq!(timeout(0), None);
     }
 }

@@ -56,7 +56,7 @@ impl StaticFiles {
         StaticFiles { roots }
     }
 
-    /// The response to a request for `uri_path`, the undecoded path without the query.
+    /// The response to a request for `uri_path`, the undecoded path, and its query.
     ///
     /// `None` if no root has such a file, if it may not be served, or for a method other than GET
     /// and HEAD.
@@ -67,6 +67,7 @@ impl StaticFiles {
         &self,
         method: &Method,
         uri_path: &str,
+        query: Option<&str>,
         headers: &HeaderMap,
     ) -> Result<Option<Response<Body>>, StaticFileError> {
         if method != Method::GET && method != Method::HEAD {
@@ -79,7 +80,7 @@ impl StaticFiles {
             let response = match find(root, &relative).await? {
                 Found::File(path) if !wants_folder => send(method, &path, headers).await?,
                 Found::Index(path) if wants_folder => send(method, &path, headers).await?,
-                Found::Index(_) => redirect_to_folder(uri_path),
+                Found::Index(_) => redirect_to_folder(uri_path, query),
                 Found::File(_) | Found::Nothing => None,
             };
             if response.is_some() {
@@ -279,8 +280,9 @@ fn with_charset(content_type: &HeaderValue) -> Option<HeaderValue> {
 
 /// The way to a folder's own path. `decode` has refused empty segments and backslashes, so it
 /// cannot lead to another host.
-fn redirect_to_folder(uri_path: &str) -> Option<Response<Body>> {
-    let location = HeaderValue::from_str(&format!("{uri_path}/")).ok()?;
+fn redirect_to_folder(uri_path: &str, query: Option<&str>) -> Option<Response<Body>> {
+    let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+    let location = HeaderValue::from_str(&format!("{uri_path}/{query}")).ok()?;
     let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
     let mut response = Response::new(body);
     *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;

@@ -42,7 +42,11 @@ impl Site {
             .iter()
             .map(|(name, value)| (name.clone(), value.parse().expect("a header value")))
             .collect();
-        self.files.serve(&method, path, &headers).await.expect("no error")
+        let (path, query) = match path.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (path, None),
+        };
+        self.files.serve(&method, path, query, &headers).await.expect("no error")
     }
 
     async fn get(&self, path: &str) -> Option<Response<Body>> {
@@ -172,6 +176,8 @@ async fn a_folder_is_its_index_under_a_trailing_slash() {
     let response = site.get("/a%20b").await.expect("a response");
     assert_eq!(response.status(), StatusCode::TEMPORARY_REDIRECT);
     assert_eq!(header_of(&response, header::LOCATION), "/a%20b/");
+    let response = site.get("/a%20b?code=1&x=%0a").await.expect("a response");
+    assert_eq!(header_of(&response, header::LOCATION), "/a%20b/?code=1&x=%0a");
     for path in ["/none", "/none/", "/index.html/", "//", "//a%20b", "/a%20b//", "/%5ca%20b"] {
         assert!(site.get(path).await.is_none(), "{path}");
     }
@@ -310,7 +316,7 @@ async fn what_the_system_refuses_is_an_error_that_names_the_file() {
     // A loop of links is refused for every user; permissions would not stop root.
     let site = Site::new(&[("a.txt", "x")]);
     std::os::unix::fs::symlink("loop", site.path("first/loop")).expect("linked");
-    let result = site.files.serve(&Method::GET, "/loop", &HeaderMap::new()).await;
+    let result = site.files.serve(&Method::GET, "/loop", None, &HeaderMap::new()).await;
     let message = result.expect_err("an error").to_string();
     let expected = format!("the file {} cannot be served: ", site.path("first/loop").display());
     assert!(message.starts_with(&expected), "{message}");

@@ -7,12 +7,17 @@ use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
 use crate::clock::{Clock, Moment, Since};
 use crate::config::Config;
 use crate::slots::{Handle, Slots};
+
+/// How long a client that was answered early may go on sending before the socket is closed: as long as
+/// other servers let it.
+const LINGER: Duration = Duration::from_secs(5);
 
 /// What a wire, the requests that come over it and the sweep tell each other. Atomic because hyper
 /// wants a stream that can be sent; all of it stays on one thread.
@@ -35,6 +40,12 @@ pub(crate) struct Traffic {
     send_late: AtomicBool,
     /// The socket is full: something waits to be written.
     full: AtomicBool,
+    /// A body was not read to its end.
+    unread: AtomicBool,
+    /// The answer is written, and what the client still sends is thrown away.
+    lingering: Since,
+    /// The sweep has found that it has sent long enough.
+    linger_over: AtomicBool,
     flushed: Notify,
     task: OnceLock<Waker>,
 }
@@ -53,6 +64,9 @@ impl Traffic {
             head_late: AtomicBool::new(false),
             send_late: AtomicBool::new(false),
             full: AtomicBool::new(false),
+            unread: AtomicBool::new(false),
+            lingering: Since::default(),
+            linger_over: AtomicBool::new(false),
             flushed: Notify::new(),
             task: OnceLock::new(),
         }
@@ -129,6 +143,21 @@ impl Traffic {
         self.send.begin(self.clock.now());
     }
 
+    /// A request was answered before all of its body had come.
+    pub(crate) fn left_unread(&self) {
+        self.unread.store(true, Ordering::Relaxed);
+    }
+
+    /// The socket is to be closed: whether what the client still sends must be read before. Closed
+    /// with something unread, the system would reset it, and take the answer back from the client.
+    pub(crate) fn lingers(&self) -> bool {
+        let lingers = self.unread.load(Ordering::Relaxed);
+        if lingers {
+            self.lingering.begin(self.clock.now());
+        }
+        lingers && !self.linger_over.load(Ordering::Relaxed)
+    }
+
     /// Whether reading must end.
     pub(crate) fn is_head_late(&self) -> bool {
         self.head_late.load(Ordering::Relaxed)
@@ -143,7 +172,9 @@ impl Traffic {
     fn check(&self, now: Moment, config: &Config) {
         let over =
             |since: &Since, limit| since.get().is_some_and(|since| now.since(since) >= limit);
-        let late = if self.send.get().is_some() {
+        let late = if self.lingering.get().is_some() {
+            over(&self.lingering, LINGER).then_some(&self.linger_over)
+        } else if self.send.get().is_some() {
             over(&self.send, config.send_timeout).then_some(&self.send_late)
         } else if self.serving.load(Ordering::Relaxed) {
             None
@@ -208,8 +239,6 @@ impl Traffics {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

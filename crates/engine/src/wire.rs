@@ -1,9 +1,10 @@
 //! The socket as hyper sees it: it ends when its time is over, and writes what is small at once.
 
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -13,6 +14,11 @@ use crate::traffic::Traffic;
 
 /// Head and body up to this many bytes are joined: a copy costs less than the kernel's look at a list.
 const JOINED: usize = 1024;
+
+/// What a client sends in vain is read in pieces of this many bytes.
+const DISCARDED: usize = 16 * 1024;
+/// Before others have their turn again, so many of them.
+const DISCARDS_A_TURN: usize = 16;
 
 /// A socket that carries requests.
 pub(crate) struct Wire {
@@ -110,6 +116,20 @@ impl AsyncWrite for Wire {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(task)
+        ready!(Pin::new(&mut self.stream).poll_shutdown(task))?;
+        let mut bytes = [MaybeUninit::uninit(); DISCARDED];
+        for _ in 0..DISCARDS_A_TURN {
+            if !self.traffic.lingers() {
+                return Poll::Ready(Ok(()));
+            }
+            let mut buffer = ReadBuf::uninit(&mut bytes);
+            match ready!(Pin::new(&mut self.stream).poll_read(task, &mut buffer)) {
+                Ok(()) if !buffer.filled().is_empty() => {}
+                // The end, or an error: nothing more comes.
+                _ => return Poll::Ready(Ok(())),
+            }
+        }
+        task.waker().wake_by_ref();
+        Poll::Pending
     }
 }

@@ -2,11 +2,12 @@
 //! and what a request can cost.
 
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use engine::event::Request;
 use engine::{Answer, AnswerBody, Handle};
+use tokio::io::AsyncWriteExt;
 
 mod common;
 
@@ -212,11 +213,39 @@ async fn a_body_over_the_limit_is_413_whether_its_length_is_announced_or_not() {
 #[tokio::test]
 async fn a_413_is_not_lost_to_a_client_that_is_still_sending() {
     let server = small_bodies();
+    // More than all buffers of the system take.
+    let body = vec![b'x'; 24 * 1024 * 1024];
+    for (path, status) in [("/", 413), ("/nothing", 404)] {
+        let mut raw = server.raw().await;
+        let length = body.len();
+        let head = format!("POST {path} HTTP/1.1\r\nhost: a\r\ncontent-length: {length}\r\n\r\n");
+        raw.write(head).await;
+        raw.write(&body).await;
+        assert_eq!(raw.response().await.status, status);
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_sends_on_after_an_early_answer_is_cut_off_in_the_end() {
+    let server = small_bodies();
     let mut raw = server.raw().await;
-    let size = 300_000;
-    raw.write(format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {size}\r\n\r\n")).await;
-    let _ = tokio::io::AsyncWriteExt::write_all(&mut raw.stream, &vec![b'x'; size]).await;
+    raw.write("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 9000000\r\n\r\n").await;
     assert_eq!(raw.response().await.status, 413);
+    let begun = Instant::now();
+    within("the end", async {
+        while raw.stream.write_all(b"x").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    assert!(begun.elapsed() > Duration::from_secs(4), "it has some time");
+}
+
+#[tokio::test]
+async fn the_server_itself_may_be_asked_for_its_options() {
+    let server = small_bodies();
+    assert_eq!(say(&server, "OPTIONS * HTTP/1.1\r\nhost: a\r\n\r\n").await.status, 204);
+    assert_eq!(say(&server, "GET * HTTP/1.1\r\nhost: a\r\n\r\n").await.status, 400);
 }
 
 #[tokio::test]
