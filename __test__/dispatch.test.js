@@ -239,6 +239,19 @@ describe('close beside a pending handler', () => {
     expect(log.text()).toMatch(/error: The message handler of [^]*late rejection/);
   });
 
+  test('a grace longer than any timer of Node.js is no grace of a millisecond', async () => {
+    const events = [];
+    const { connect: join } = await serve((router) => router.websocket('/ws', async (connection, event) => {
+      if (event === 'message') await sleep(100);
+      events.push(event);
+    }), { wsCloseGrace: 30 * 24 * 3600 });
+    const peer = await join('/ws');
+    peer.send('1');
+    await peer.close();
+    await until(() => events.length === 3);
+    expect(events).toEqual(['open', 'message', 'close']);
+  });
+
   test('a connection is released when its close handler has settled', async () => {
     const gate = deferred();
     let kept;

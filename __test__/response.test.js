@@ -93,6 +93,12 @@ describe('#json, #text, #html', () => {
     expect([two.status, two.body]).toEqual([404, '<h1>x</h1>']);
   });
 
+  test('keeps the order of the keys of an object', async () => {
+    const directory = temporaryFolder({ 'src/templates/keys.html': '{% for key in row %}{{ key }} {% endfor %}{{ row|tojson }}' });
+    const html = await answerOf((req, res) => res.html('keys.html', { row: { b: 1, a: 2, 10: 3 } }), { config: { directory } });
+    expect(html.body).toBe('10 b a {"10": 3, "b": 1, "a": 2}');
+  });
+
   test('html with an object, and render, render the template', async () => {
     const directory = temporaryFolder({ 'src/templates/page.html': '<p>{{ name }}</p>' });
     const config = { directory };
@@ -242,6 +248,18 @@ describe('#file', () => {
     expect([answer.status, answer.body]).toEqual([200, 'content']);
     expect(typeOf(answer)).toMatch(/^text\/plain/);
     expect(answer.headers.get('content-disposition')).toBeNull();
+  });
+
+  test.each([204, 205, 304])('sends none with %i', async (code) => {
+    const { port } = await serve((router) => {
+      router.get('/r', (req, res) => res.status(code).file('files/a.txt'));
+      router.get('/after', (req, res) => res.text('after'));
+    }, { directory: directory() });
+    const answers = await raw(port, 'GET /r HTTP/1.1\r\nHost: x\r\n\r\nGET /after HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n');
+    expect(answers).toMatch(new RegExp(`^HTTP/1\\.1 ${code} `));
+    expect(answers.split('\r\n\r\n')[0]).not.toMatch(/content-length: [^0]/);
+    expect(answers).not.toContain('content\r\n');
+    expect(answers.endsWith('\r\n\r\nafter')).toBe(true);
   });
 
   test('offers it for saving', async () => {

@@ -265,6 +265,17 @@ describe('#close', () => {
     await answer;
   });
 
+  test('waits for what is in flight, however long it might', async () => {
+    const { server, fetch } = await serve((router) => router.get('/slow', async (req, res) => {
+      await sleep(200);
+      res.text('done');
+    }), { shutdownTimeout: 30 * 24 * 3600 });
+    const answer = fetch('/slow');
+    await sleep(50);
+    await server.close();
+    expect(await (await answer).text()).toBe('done');
+  });
+
   test('during the start makes that fail', async () => {
     const starting = startServer({ port: 0, host: '127.0.0.1', directory: temporaryFolder({ 'src/routes/.keep': '' }), logger: keptLog() });
     const outcome = starting.then(() => 'started', (error) => error.message);
