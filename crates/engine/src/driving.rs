@@ -165,7 +165,8 @@ impl Driving {
         if self.window.turns < WINDOW {
             return;
         }
-        let Window { turns, events, requests } = std::mem::take(&mut self.window);
+        let Window { turns, events, mut requests } = std::mem::take(&mut self.window);
+        requests += self.shared.answered.swap(0, Ordering::Relaxed);
         let shards = self.shards.len();
         if shards > 1 && events * shards as u64 >= turns * FULL
             || requests >= turns * FULL_OF_REQUESTS
@@ -282,6 +283,18 @@ mod tests {
         assert_eq!(often(&mut driving, now + OFTEN), [0; 0]);
         assert_eq!(often(&mut driving, now + REST), [0; 0]);
         assert_eq!(often(&mut driving, now + REST + OFTEN), [1], "it was said once");
+    }
+
+    #[test]
+    fn requests_that_need_no_handler_count_too() {
+        let (mut driving, now) = (driving(1), Instant::now());
+        driving.shards[0].way.want();
+        for answered in [WINDOW * FULL_OF_REQUESTS - 1, WINDOW * FULL_OF_REQUESTS] {
+            assert!(driving.shards[0].way.is_lent());
+            driving.shared.answered.store(answered, Ordering::Relaxed);
+            (0..WINDOW).for_each(|_| driving.weigh(|| now));
+        }
+        assert!(!driving.shards[0].way.is_lent());
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Instant;
 
@@ -192,6 +193,9 @@ impl Http {
             return bad_path(request.headers());
         };
         let found = self.routes.current().match_http(request.method(), &path);
+        if self.context.is_lent.get() && !matches!(found, Ok(HttpMatch::Found { .. })) {
+            self.context.shared.answered.fetch_add(1, Ordering::Relaxed);
+        }
         match found {
             Err(_) => bad_path(request.headers()),
             Ok(HttpMatch::Found { id, params }) => {

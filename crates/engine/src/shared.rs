@@ -41,6 +41,8 @@ pub(crate) struct Shared {
     pub(crate) held: Held,
     /// The thread that runs the handlers has driven a shard since it gave memory back.
     pub(crate) drove: AtomicBool,
+    /// Requests that shards have answered themselves while they were lent, since they were last weighed.
+    pub(crate) answered: AtomicU64,
     /// Upgraded connections.
     pub(crate) connections: AtomicUsize,
     /// Upgraded connections by address, while `TINA4_WS_MAX_CONNECTIONS_PER_IP` limits them.
@@ -79,6 +81,7 @@ impl Shared {
             counters: Counters::default(),
             held: Held::default(),
             drove: AtomicBool::new(false),
+            answered: AtomicU64::new(0),
             connections: AtomicUsize::new(0),
             by_address: DashMap::new(),
             buffered: ByteCount::default(),
