@@ -169,8 +169,13 @@ async fn messages_that_are_never_finished_are_held_within_the_bound_of_the_proce
 async fn many_small_outboxes_are_held_within_the_bound_of_the_process() {
     const BOUND: usize = 64 * KIB;
     const SIZE: usize = 10_000;
-    let server =
-        small_server().with(|config| (config.io_threads, config.max_buffered) = (4, BOUND)).start();
+    let server = small_server()
+        .with(|config| {
+            (config.io_threads, config.max_buffered) = (4, BOUND);
+            // A frame that is half written stays for so long.
+            config.closing_timeout = Duration::from_millis(200);
+        })
+        .start();
     let mut peers = Vec::new();
     for _ in 0..2 * BOUND / SIZE {
         let mut raw = Raw::connect_narrow(server.address).await;
