@@ -16,6 +16,7 @@ mod link;
 mod nats;
 mod node;
 mod peer;
+mod peers;
 mod publishes;
 mod redis;
 mod relay;

@@ -4,7 +4,7 @@
 //! connects it to a bus may lose, repeat or reorder; between nodes like this one every envelope is
 //! delivered once and in its origin's order, as long as the origin lives and still keeps it.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -14,8 +14,9 @@ use super::channel::Channel;
 use super::complaint::Complaint;
 use super::control::{Body, Control, MAX_WRAPPING};
 use super::counting::Counts;
-use super::envelope::{self, Delivery, Inbound, MAX_FIELDS, Outbound, Place};
-use super::peer::{ASK_AFTER, ASK_AGAIN, ASKS_AT_MOST, Asking, Peer};
+use super::envelope::{self, Delivery, Inbound, Outbound, Place};
+use super::peer::ASK_AFTER;
+use super::peers::{Answered, MAX_PEERS, Outcome, Peers, Question, Standing};
 use super::replay::Replay;
 use super::sequence::{Missing, Taken};
 use super::status::{Status, count};
@@ -23,8 +24,6 @@ use crate::event::LogLevel;
 
 /// Heartbeats without a word after which a node, or the link itself, is given up.
 pub(crate) const PATIENCE: u32 = 3;
-/// Origins that are kept in order at a time; envelopes of any more are delivered as they come.
-const MAX_PEERS: usize = 1_024;
 /// Envelopes of one answer, in bytes; the next question brings the next ones.
 const ANSWER_BYTES: usize = 1024 * 1024;
 /// Control messages that wait, in bytes; while there are more, questions are not answered.
@@ -59,9 +58,7 @@ pub(crate) struct Node {
     started: Instant,
     limits: Limits,
     replay: Replay,
-    peers: HashMap<String, Peer>,
-    /// Bytes of envelopes that wait behind gaps, of all peers.
-    held_bytes: usize,
+    peers: Peers,
     control: VecDeque<Bytes>,
     control_bytes: usize,
     counts: Counts,
@@ -77,6 +74,7 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn new(now: Instant, status: Arc<Status>, limits: Limits) -> Self {
+        let patience = limits.heartbeat * PATIENCE;
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
             status,
@@ -84,8 +82,7 @@ impl Node {
             started: now,
             limits,
             replay: Replay::new(limits.replay_bytes, limits.replay_age),
-            peers: HashMap::new(),
-            held_bytes: 0,
+            peers: Peers::new(limits.replay_bytes, patience, limits.replay_age + patience),
             control: VecDeque::new(),
             control_bytes: 0,
             counts: Counts::default(),
@@ -148,13 +145,7 @@ impl Node {
         self.is_connected = true;
         self.max_payload = max_payload;
         count(&self.status.counters.connects, 1);
-        for peer in self.peers.values_mut() {
-            // It had no chance to be heard.
-            peer.heard = now;
-            if let Some(asking) = &mut peer.asking {
-                *asking = Asking::new(now);
-            }
-        }
+        self.peers.link_up(now);
         self.beat(now, true);
     }
 
@@ -258,70 +249,50 @@ impl Node {
         let Some(place) = place else {
             // Of another framework, which will not send it again.
             if here.is_over() {
-                count(&self.status.counters.lost, 1);
-                self.lost.add(1, "the process holds more than TINA4_MAX_BUFFERED".into());
+                self.lose(1, "the process holds more than TINA4_MAX_BUFFERED".into());
             } else {
                 self.deliver(&delivery, here);
             }
             return;
         };
-        if !self.knows(now, &source, place.epoch) {
-            return self.deliver(&delivery, here);
+        match self.peers.hear(now, &source, place.epoch) {
+            Standing::Kept => {}
+            Standing::NoRoom => {
+                self.complain_of_no_room();
+                return self.deliver(&delivery, here);
+            }
+            Standing::Older => return count(&self.status.counters.duplicates, 1),
         }
-        self.with_peer(now, &source, here, |peer, room, ready, counters, here| {
-            if place.epoch < peer.epoch {
-                count(&counters.duplicates, 1);
-                return;
-            }
-            if here.is_over() {
-                peer.sequence.heard_head(place.seq);
-                return;
-            }
-            let bytes = delivery.payload.len() + MAX_FIELDS;
-            match peer.sequence.take(place.seq, delivery, bytes, room, ready) {
-                Taken::Duplicate => count(&counters.duplicates, 1),
-                Taken::Ready | Taken::Held if is_again => count(&counters.recovered, 1),
-                Taken::Ready | Taken::Held | Taken::NoRoom => {}
-            }
-        });
+        if here.is_over() {
+            return self.peers.heard_head(now, &source, place.seq);
+        }
+        let mut outcome = Outcome::default();
+        match self.peers.take(now, &source, place.seq, delivery, &mut outcome) {
+            Taken::Duplicate => count(&self.status.counters.duplicates, 1),
+            Taken::Ready | Taken::Held if is_again => count(&self.status.counters.recovered, 1),
+            Taken::Ready | Taken::Held | Taken::NoRoom => {}
+        }
+        self.settle(outcome, here);
     }
 
-    /// Makes room for an origin that is new or has started anew. False if there is none.
-    fn knows(&mut self, now: Instant, source: &str, epoch: u64) -> bool {
-        if let Some(peer) = self.peers.get_mut(source) {
-            if epoch <= peer.epoch {
-                return true;
-            }
-            self.held_bytes -= peer.sequence.held_bytes();
-            *peer = Peer::new(now, epoch);
-            return true;
-        }
-        if self.peers.len() >= MAX_PEERS {
-            self.ignored.add(1, format!("there are more than {MAX_PEERS} nodes, in no order now"));
-            return false;
-        }
-        self.peers.insert(source.to_owned(), Peer::new(now, epoch));
-        true
+    fn complain_of_no_room(&mut self) {
+        self.ignored.add(1, format!("there are more than {MAX_PEERS} nodes, in no order now"));
     }
 
-    /// Lets `change` act on a peer, delivers what became ready and looks after what is missing.
-    fn with_peer<H: Here>(
-        &mut self,
-        now: Instant,
-        source: &str,
-        here: &mut H,
-        change: impl FnOnce(&mut Peer, usize, &mut Vec<Delivery>, &super::status::Counters, &mut H),
-    ) {
-        let Some(peer) = self.peers.get_mut(source) else { return };
-        let mut ready = Vec::new();
-        let room = self.limits.replay_bytes.saturating_sub(self.held_bytes);
-        let held = peer.sequence.held_bytes();
-        peer.heard = now;
-        change(peer, room, &mut ready, &self.status.counters, here);
-        self.held_bytes = self.held_bytes + peer.sequence.held_bytes() - held;
-        peer.look_after_gap(now);
-        for delivery in ready {
+    /// Delivers what is ready, and counts what is lost.
+    fn settle(&mut self, outcome: Outcome, here: &mut impl Here) {
+        for delivery in outcome.ready {
             self.deliver(&delivery, here);
+        }
+        for (lost, reason) in outcome.lost {
+            self.lose(lost, reason);
+        }
+    }
+
+    fn lose(&mut self, lost: u64, reason: String) {
+        if lost > 0 {
+            count(&self.status.counters.lost, lost);
+            self.lost.add(lost, reason);
         }
     }
 
@@ -345,27 +316,24 @@ impl Node {
         if let Body::Again { envelope } = body {
             return self.hear_envelope(now, envelope.as_bytes(), true, here);
         }
-        let is_old = self.peers.get(&source).is_some_and(|peer| epoch < peer.epoch);
-        if is_old || !self.knows(now, &source, epoch) {
-            return;
+        match self.peers.hear(now, &source, epoch) {
+            Standing::Kept => self.peers.stay(&source),
+            Standing::NoRoom => return self.complain_of_no_room(),
+            Standing::Older => return,
         }
-        self.with_peer(now, &source, here, |peer, _, _, _, _| peer.has_left = false);
         let is_for_me = |to: &str| to == self.status.source;
         match body {
             Body::Beat { head, hello } => {
-                self.with_peer(now, &source, here, |peer, _, _, _, _| {
-                    peer.sequence.heard_head(head);
-                });
+                self.peers.heard_head(now, &source, head);
                 if hello {
                     // One answer for all who have come up together.
                     self.next_beat = self.next_beat.min(now + ASK_AFTER);
                 }
             }
             Body::Bye => {
-                self.give_up(now, &source, "their node has ended", here);
-                if let Some(peer) = self.peers.get_mut(&source) {
-                    peer.has_left = true;
-                }
+                let mut outcome = Outcome::default();
+                self.peers.leave(now, &source, &mut outcome);
+                self.settle(outcome, here);
                 self.counts.leave(&source);
                 self.end_counts(now, here);
             }
@@ -417,48 +385,17 @@ impl Node {
     }
 
     fn hear_answer(&mut self, now: Instant, source: &str, said: Answered, here: &mut impl Here) {
-        let mut lost = 0;
-        let mut forged = 0;
-        self.with_peer(now, source, here, |peer, _, ready, _, _| {
-            forged = peer.sequence.trim(said.head);
-            // An answer about a time says where to begin, and only to one that does not know.
-            if said.from > 0 || peer.sequence.next().is_none() {
-                lost = peer.sequence.skip_to(said.first, ready);
-            }
-            if let Some(asking) = &mut peer.asking {
-                asking.answered_until = said.last;
-                asking.asked = 0;
-                asking.due = now + ASK_AGAIN;
-            }
-        });
-        for _ in 0..forged {
+        let mut outcome = Outcome::default();
+        for _ in 0..self.peers.hear_answer(now, source, said, &mut outcome) {
             self.ignore(format!("node {source} has not come to its number"));
         }
-        self.lose(lost, format!("node {source} no longer keeps them"));
-    }
-
-    fn lose(&mut self, lost: u64, reason: String) {
-        if lost > 0 {
-            count(&self.status.counters.lost, lost);
-            self.lost.add(lost, reason);
-        }
-    }
-
-    /// Delivers what an origin has sent, without what is missing.
-    fn give_up(&mut self, now: Instant, source: &str, reason: &str, here: &mut impl Here) {
-        let mut lost = 0;
-        self.with_peer(now, source, here, |peer, _, ready, _, _| {
-            while peer.sequence.missing().is_some() {
-                lost += peer.sequence.give_up(ready);
-            }
-        });
-        self.lose(lost, reason.to_owned());
+        self.settle(outcome, here);
     }
 
     /// Asks all reachable nodes how many connections they have on a path.
     pub(crate) fn count(&mut self, now: Instant, id: u64, path: String, here: &mut impl Here) {
         let sum = here.count(&path);
-        let waiting = self.live(now);
+        let waiting = self.peers.live(now);
         if !self.is_connected || waiting.is_empty() || !self.counts.has_room() {
             here.counted(id, sum);
             return;
@@ -471,37 +408,18 @@ impl Node {
         self.counts.end(now, |id, sum| here.counted(id, sum));
     }
 
-    /// The nodes that were heard lately.
-    fn live(&self, now: Instant) -> HashSet<String> {
-        let patience = self.limits.heartbeat * PATIENCE;
-        let is_live =
-            |peer: &Peer| !peer.has_left && now.saturating_duration_since(peer.heard) < patience;
-        let live = self.peers.iter().filter(|(_, peer)| is_live(peer));
-        live.map(|(source, _)| source.clone()).collect()
-    }
-
     /// Does what is due by the clock.
     pub(crate) fn tick(&mut self, now: Instant, here: &mut impl Here) {
         let dropped = self.replay.expire(now);
         self.drop_unsent(dropped, "TINA4_WS_BACKPLANE_REPLAY_AGE");
         self.end_counts(now, here);
-        let live = self.live(now);
-        self.status.set_nodes(live.len());
+        self.status.set_nodes(self.peers.live(now).len());
         if self.is_connected {
             if now >= self.next_beat {
                 self.beat(now, false);
             }
             self.ask(now, here);
-            let kept_for = self.limits.replay_age + self.limits.heartbeat * PATIENCE;
-            let held_bytes = &mut self.held_bytes;
-            // One that comes back after that has published nothing that it heard of before.
-            self.peers.retain(|_, peer| {
-                let stays = now.saturating_duration_since(peer.heard) < kept_for;
-                if !stays {
-                    *held_bytes -= peer.sequence.held_bytes();
-                }
-                stays
-            });
+            self.peers.forget(now);
         }
         let complaints =
             [&mut self.ignored, &mut self.dropped, &mut self.lost, &mut self.forgotten];
@@ -516,54 +434,31 @@ impl Node {
         if here.is_over() {
             return;
         }
-        let age = now.saturating_duration_since(self.started).as_millis() as u64;
-        let mut questions = Vec::new();
-        let mut hopeless = Vec::new();
-        let patience = self.limits.heartbeat * PATIENCE;
-        for (source, peer) in &mut self.peers {
-            let is_silent = now.saturating_duration_since(peer.heard) >= patience;
-            let Some(asking) = peer.asking.as_mut().filter(|asking| now >= asking.due) else {
-                continue;
-            };
-            if asking.asked >= ASKS_AT_MOST || is_silent || peer.has_left {
-                hopeless.push(source.clone());
-                continue;
-            }
-            asking.asked += 1;
-            asking.due = now + ASK_AGAIN;
-            let to = source.clone();
-            questions.push(match peer.sequence.missing() {
-                Some(Missing::Range { from, until }) => Body::Ask { to, from, until },
-                _ => Body::AskWithin { to, age },
+        let mut outcome = Outcome::default();
+        for Question { to, missing } in self.peers.ask(now, &mut outcome) {
+            self.say(match missing {
+                Missing::Range { from, until } => Body::Ask { to, from, until },
+                Missing::Beginning => {
+                    let age = now.saturating_duration_since(self.started).as_millis() as u64;
+                    Body::AskWithin { to, age }
+                }
             });
         }
-        for question in questions {
-            self.say(question);
-        }
-        for source in hopeless {
-            self.give_up(now, &source, "their node does not answer", here);
-        }
+        self.settle(outcome, here);
     }
 
     /// How long nothing is due.
     pub(crate) fn pause(&self, now: Instant) -> Duration {
-        let peers = self.is_connected.then(|| self.peers.values()).into_iter().flatten();
-        let asks = peers.filter_map(|peer| Some(peer.asking.as_ref()?.due));
+        let asks = self.is_connected.then(|| self.peers.due()).flatten();
         let beat = self.is_connected.then_some(self.next_beat);
-        asks.chain(self.counts.due())
-            .chain(beat)
+        [asks, beat, self.counts.due()]
+            .into_iter()
+            .flatten()
             .map(|due| due.saturating_duration_since(now))
             .min()
             .unwrap_or(self.limits.heartbeat)
             .min(self.limits.heartbeat)
     }
-}
-
-struct Answered {
-    from: u64,
-    first: u64,
-    last: u64,
-    head: u64,
 }
 
 #[cfg(test)]

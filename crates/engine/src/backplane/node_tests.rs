@@ -361,7 +361,7 @@ fn a_gap_of_a_node_that_died_is_given_up_and_what_came_after_it_is_delivered() {
     bus.run(2_000);
     assert_eq!(bus.numbers(1, 0), [1, 3]);
     assert_eq!(bus.counter(1, |counters| read(&counters.lost)), 1);
-    assert_eq!(bus.parties[1].node.held_bytes, 0);
+    assert_eq!(bus.parties[1].node.peers.held_bytes(), 0);
 }
 
 #[test]
@@ -424,7 +424,7 @@ fn forged_numbers_do_not_stop_the_node_they_claim_to_be_from() {
     (0..10).for_each(|_| bus.publish(0));
     bus.run(200);
     assert_eq!(bus.numbers(1, 0), (1..=11).collect::<Vec<_>>());
-    assert_eq!(bus.parties[1].node.held_bytes, 0);
+    assert_eq!(bus.parties[1].node.peers.held_bytes(), 0);
 }
 
 #[test]
@@ -439,11 +439,11 @@ fn a_flood_of_unknown_nodes_takes_bounded_memory_and_the_known_ones_go_on() {
     }
     bus.publish(0);
     bus.run(10);
-    assert!(bus.parties[1].node.peers.len() <= MAX_PEERS);
+    assert!(bus.parties[1].node.peers.count() <= MAX_PEERS);
     assert_eq!(bus.numbers(1, 0), [1]);
     bus.run(30_000);
-    assert_eq!(bus.parties[1].node.peers.len(), 1, "those that are not heard of are forgotten");
-    assert_eq!(bus.parties[1].node.held_bytes, 0);
+    assert_eq!(bus.parties[1].node.peers.count(), 1, "those that are not heard of are forgotten");
+    assert_eq!(bus.parties[1].node.peers.held_bytes(), 0);
 }
 
 #[test]
@@ -533,5 +533,5 @@ fn one_that_said_goodbye_is_not_asked_any_more() {
     bus.parties[0].node.leave();
     bus.run(50);
     assert_eq!(bus.parties[1].node.status.nodes(), 0);
-    assert!(bus.parties[1].node.peers.values().all(|peer| peer.asking.is_none()));
+    assert!(!bus.parties[1].node.peers.misses_something());
 }

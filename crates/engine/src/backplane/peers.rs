@@ -1,0 +1,256 @@
+//! The peers: all other nodes whose envelopes have numbers, each kept in its own order.
+//!
+//! Like the node it has no socket and no clock. It says what is to be delivered, what is lost and
+//! what is to be asked for; the node does it.
+
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+use super::envelope::{Delivery, MAX_FIELDS};
+use super::peer::{ASK_AGAIN, ASKS_AT_MOST, Asking, Peer};
+use super::sequence::{Missing, Taken};
+
+/// Origins that are kept in order at a time; envelopes of any more are delivered as they come.
+pub(super) const MAX_PEERS: usize = 1_024;
+
+pub(super) struct Peers {
+    peers: HashMap<String, Peer>,
+    /// Bytes of envelopes that wait behind gaps, of all peers.
+    held_bytes: usize,
+    max_held_bytes: usize,
+    /// After so long without a word a node is away.
+    patience: Duration,
+    /// After so long without a word it keeps nothing any more of what it had sent until then.
+    kept_for: Duration,
+}
+
+/// How an origin stands that was heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It is kept in order.
+    Kept,
+    /// There is no room to keep it in order.
+    NoRoom,
+    /// It has started anew since then.
+    Older,
+}
+
+/// What comes of something that happened.
+#[derive(Default)]
+pub(super) struct Outcome {
+    /// Envelopes that are to be delivered now, in this order.
+    pub(super) ready: Vec<Delivery>,
+    /// How many are lost, and why.
+    pub(super) lost: Vec<(u64, String)>,
+}
+
+/// What an origin says of its envelopes when it is asked.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Answered {
+    /// That of the question, 0 if it was about a time.
+    pub(super) from: u64,
+    pub(super) first: u64,
+    pub(super) last: u64,
+    pub(super) head: u64,
+}
+
+/// What a node is to be asked for.
+#[derive(Debug)]
+pub(super) struct Question {
+    pub(super) to: String,
+    pub(super) missing: Missing,
+}
+
+impl Peers {
+    /// Holds at most so many bytes of envelopes behind gaps.
+    pub(super) fn new(max_held_bytes: usize, patience: Duration, kept_for: Duration) -> Self {
+        let (peers, held_bytes) = (HashMap::new(), 0);
+        Self { peers, held_bytes, max_held_bytes, patience, kept_for }
+    }
+
+    /// The link is up: whoever was not heard had no chance to be.
+    pub(super) fn link_up(&mut self, now: Instant) {
+        for peer in self.peers.values_mut() {
+            peer.heard = now;
+            if let Some(asking) = &mut peer.asking {
+                *asking = Asking::new(now);
+            }
+        }
+    }
+
+    /// An origin was heard: makes room for it if it is new or has started anew.
+    pub(super) fn hear(&mut self, now: Instant, source: &str, epoch: u64) -> Standing {
+        if let Some(peer) = self.peers.get_mut(source) {
+            if epoch < peer.epoch {
+                return Standing::Older;
+            }
+            if epoch > peer.epoch {
+                self.held_bytes -= peer.sequence.held_bytes();
+                *peer = Peer::new(now, epoch);
+            }
+            peer.heard = now;
+            return Standing::Kept;
+        }
+        if self.peers.len() >= MAX_PEERS {
+            return Standing::NoRoom;
+        }
+        self.peers.insert(source.to_owned(), Peer::new(now, epoch));
+        Standing::Kept
+    }
+
+    /// Takes an envelope of an origin that is kept.
+    pub(super) fn take(
+        &mut self,
+        now: Instant,
+        source: &str,
+        number: u64,
+        delivery: Delivery,
+        outcome: &mut Outcome,
+    ) -> Taken {
+        let bytes = delivery.payload.len() + MAX_FIELDS;
+        let taken = self.change(now, source, |peer, room| {
+            peer.sequence.take(number, delivery, bytes, room, &mut outcome.ready)
+        });
+        taken.unwrap_or(Taken::NoRoom)
+    }
+
+    /// An origin has sent everything up to `head`.
+    pub(super) fn heard_head(&mut self, now: Instant, source: &str, head: u64) {
+        self.change(now, source, |peer, _| peer.sequence.heard_head(head));
+    }
+
+    /// A node says that it is there.
+    pub(super) fn stay(&mut self, source: &str) {
+        if let Some(peer) = self.peers.get_mut(source) {
+            peer.has_left = false;
+        }
+    }
+
+    /// A node says that it is leaving.
+    pub(super) fn leave(&mut self, now: Instant, source: &str, outcome: &mut Outcome) {
+        self.give_up(now, source, "their node has ended", outcome);
+        if let Some(peer) = self.peers.get_mut(source) {
+            peer.has_left = true;
+        }
+    }
+
+    /// A node answers. Returns how many envelopes are let go that are forged.
+    pub(super) fn hear_answer(
+        &mut self,
+        now: Instant,
+        source: &str,
+        said: Answered,
+        outcome: &mut Outcome,
+    ) -> usize {
+        let Outcome { ready, lost } = outcome;
+        let forged = self.change(now, source, |peer, _| {
+            let forged = peer.sequence.trim(said.head);
+            // An answer about a time says where to begin, and only to one that does not know.
+            if said.from > 0 || peer.sequence.next().is_none() {
+                let skipped = peer.sequence.skip_to(said.first, ready);
+                lost.push((skipped, format!("node {source} no longer keeps them")));
+            }
+            if let Some(asking) = &mut peer.asking {
+                asking.answered_until = said.last;
+                asking.asked = 0;
+                asking.due = now + ASK_AGAIN;
+            }
+            forged
+        });
+        forged.unwrap_or(0)
+    }
+
+    /// What is to be asked for now. What there is no hope for is given up.
+    pub(super) fn ask(&mut self, now: Instant, outcome: &mut Outcome) -> Vec<Question> {
+        let mut questions = Vec::new();
+        let mut hopeless = Vec::new();
+        for (source, peer) in &mut self.peers {
+            let is_silent = now.saturating_duration_since(peer.heard) >= self.patience;
+            let Some(asking) = peer.asking.as_mut().filter(|asking| now >= asking.due) else {
+                continue;
+            };
+            if asking.asked >= ASKS_AT_MOST || is_silent || peer.has_left {
+                hopeless.push(source.clone());
+                continue;
+            }
+            asking.asked += 1;
+            asking.due = now + ASK_AGAIN;
+            if let Some(missing) = peer.sequence.missing() {
+                questions.push(Question { to: source.clone(), missing });
+            }
+        }
+        for source in hopeless {
+            self.give_up(now, &source, "their node does not answer", outcome);
+        }
+        questions
+    }
+
+    /// Delivers what an origin has sent, without what is missing.
+    fn give_up(&mut self, now: Instant, source: &str, reason: &str, outcome: &mut Outcome) {
+        let Outcome { ready, lost } = outcome;
+        self.change(now, source, |peer, _| {
+            while peer.sequence.missing().is_some() {
+                lost.push((peer.sequence.give_up(ready), reason.to_owned()));
+            }
+        });
+    }
+
+    /// Forgets those that have nothing left of what was heard of them.
+    pub(super) fn forget(&mut self, now: Instant) {
+        let held_bytes = &mut self.held_bytes;
+        self.peers.retain(|_, peer| {
+            let stays = now.saturating_duration_since(peer.heard) < self.kept_for;
+            if !stays {
+                *held_bytes -= peer.sequence.held_bytes();
+            }
+            stays
+        });
+    }
+
+    /// Lets `change` act on a peer, with the room that there is to hold more, and looks after what is
+    /// missing.
+    fn change<R>(
+        &mut self,
+        now: Instant,
+        source: &str,
+        change: impl FnOnce(&mut Peer, usize) -> R,
+    ) -> Option<R> {
+        let peer = self.peers.get_mut(source)?;
+        let room = self.max_held_bytes.saturating_sub(self.held_bytes);
+        let held = peer.sequence.held_bytes();
+        let result = change(peer, room);
+        self.held_bytes = self.held_bytes + peer.sequence.held_bytes() - held;
+        peer.look_after_gap(now);
+        Some(result)
+    }
+
+    /// The nodes that were heard lately.
+    pub(super) fn live(&self, now: Instant) -> HashSet<String> {
+        let is_live = |peer: &Peer| {
+            !peer.has_left && now.saturating_duration_since(peer.heard) < self.patience
+        };
+        let live = self.peers.iter().filter(|(_, peer)| is_live(peer));
+        live.map(|(source, _)| source.clone()).collect()
+    }
+
+    /// When something is to be asked next.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.peers.values().filter_map(|peer| Some(peer.asking.as_ref()?.due)).min()
+    }
+}
+
+#[cfg(test)]
+impl Peers {
+    pub(super) fn count(&self) -> usize {
+        self.peers.len()
+    }
+
+    pub(super) fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
+    /// Whether anything is missing of anyone.
+    pub(super) fn misses_something(&self) -> bool {
+        self.peers.values().any(|peer| peer.asking.is_some())
+    }
+}
