@@ -119,6 +119,14 @@ struct Written<'a> {
     delivered: &'a [String],
 }
 
+/// Where an envelope stands, whatever else is in it.
+#[derive(Deserialize)]
+struct ReadPlace {
+    src: String,
+    epoch: u64,
+    seq: u64,
+}
+
 #[derive(Deserialize)]
 struct Read {
     src: String,
@@ -195,15 +203,24 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Inbound, Malformed> {
         (None, Some(b64)) => Payload::Binary(BASE64.decode(b64).map_err(|_| Malformed::Base64)?),
         _ => return Err(Malformed::Payload),
     };
-    let place = match (read.epoch, read.seq) {
-        (Some(epoch), Some(seq)) if (1..MAX_NUMBER).contains(&seq) && is_source(&read.src) => {
-            Some(Place { epoch, seq })
-        }
-        _ => None,
-    };
+    let place = place(&read.src, read.epoch, read.seq);
     let exclude = read.exclude.as_deref().and_then(parse_id);
     let delivery = Delivery { scope, exclude, payload, delivered: read.delivered };
     Ok(Inbound { source: read.src, place, delivery })
+}
+
+/// Whose envelope it is and where it stands, of one that cannot be taken as a whole. `None` if it has
+/// no place.
+pub(crate) fn decode_place(bytes: &[u8]) -> Option<(String, Place)> {
+    let read: ReadPlace = serde_json::from_slice(bytes).ok()?;
+    let place = place(&read.src, Some(read.epoch), Some(read.seq))?;
+    Some((read.src, place))
+}
+
+fn place(source: &str, epoch: Option<u64>, seq: Option<u64>) -> Option<Place> {
+    let (epoch, seq) = (epoch?, seq?);
+    let is_ours = (1..MAX_NUMBER).contains(&seq) && is_source(source);
+    is_ours.then_some(Place { epoch, seq })
 }
 
 #[cfg(test)]

@@ -234,14 +234,9 @@ impl Node {
     }
 
     fn hear_envelope(&mut self, now: Instant, bytes: &[u8], is_again: bool, here: &mut impl Here) {
-        if bytes.len() > self.limits.max_envelope {
-            let most = self.limits.max_envelope;
-            return self
-                .ignore(format!("an envelope of {} bytes is larger than {most}", bytes.len()));
-        }
-        let Inbound { source, place, delivery } = match envelope::decode(bytes) {
+        let Inbound { source, place, delivery } = match self.read(bytes) {
             Ok(inbound) => inbound,
-            Err(error) => return self.ignore(error.to_string()),
+            Err(reason) => return self.pass_over(now, bytes, reason, here),
         };
         if source == self.status.source {
             return;
@@ -267,10 +262,40 @@ impl Node {
             return self.peers.heard_head(now, &source, place.seq);
         }
         let mut outcome = Outcome::default();
-        match self.peers.take(now, &source, place.seq, delivery, &mut outcome) {
+        match self.peers.take(now, &source, place.seq, Some(delivery), &mut outcome) {
             Taken::Duplicate => count(&self.status.counters.duplicates, 1),
             Taken::Ready | Taken::Held if is_again => count(&self.status.counters.recovered, 1),
             Taken::Ready | Taken::Held | Taken::NoRoom => {}
+        }
+        self.settle(outcome, here);
+    }
+
+    fn read(&self, bytes: &[u8]) -> Result<Inbound, String> {
+        let most = self.limits.max_envelope;
+        if bytes.len() > most {
+            return Err(format!("an envelope of {} bytes is larger than {most}", bytes.len()));
+        }
+        envelope::decode(bytes).map_err(|error| error.to_string())
+    }
+
+    /// An envelope cannot be taken: what its origin sends after it must not wait for it.
+    fn pass_over(&mut self, now: Instant, bytes: &[u8], reason: String, here: &mut impl Here) {
+        let Some((source, place)) = envelope::decode_place(bytes) else {
+            return self.ignore(reason);
+        };
+        if source == self.status.source {
+            return;
+        }
+        match self.peers.hear(now, &source, place.epoch) {
+            Standing::Kept => {}
+            Standing::NoRoom => return self.lose(1, reason),
+            Standing::Older => return count(&self.status.counters.duplicates, 1),
+        }
+        let mut outcome = Outcome::default();
+        match self.peers.take(now, &source, place.seq, None, &mut outcome) {
+            Taken::Duplicate => count(&self.status.counters.duplicates, 1),
+            Taken::Ready | Taken::Held => self.lose(1, reason),
+            Taken::NoRoom => {}
         }
         self.settle(outcome, here);
     }
@@ -281,7 +306,7 @@ impl Node {
 
     /// Delivers what is ready, and counts what is lost.
     fn settle(&mut self, outcome: Outcome, here: &mut impl Here) {
-        for delivery in outcome.ready {
+        for delivery in outcome.ready.into_iter().flatten() {
             self.deliver(&delivery, here);
         }
         for (lost, reason) in outcome.lost {
@@ -338,10 +363,10 @@ impl Node {
                 self.end_counts(now, here);
             }
             Body::Ask { to, from, until } if is_for_me(&to) => {
-                let first = self.replay.first_from(from);
+                let first = self.replay.first_from(from, self.largest());
                 if first > from {
                     count(&self.status.counters.forgotten, first - from);
-                    self.forgotten.add(first - from, "they are no longer kept".into());
+                    self.forgotten.add(first - from, "they are no longer kept or too large".into());
                 }
                 self.answer(now, source, from, first, until);
             }
@@ -370,14 +395,12 @@ impl Node {
             // It will ask again.
             return;
         }
-        let last = self.replay.last_within(first, until, ANSWER_BYTES);
+        let last = self.replay.last_within(first, until, ANSWER_BYTES, self.largest());
         let head = self.replay.head();
         self.say(Body::Answer { to, from, first, last, head });
         for number in first..=last {
             let Some(envelope) = self.replay.again(now, number) else { continue };
-            if envelope.len() <= self.largest()
-                && let Ok(envelope) = std::str::from_utf8(&envelope)
-            {
+            if let Ok(envelope) = std::str::from_utf8(&envelope) {
                 self.say(Body::Again { envelope });
                 count(&self.status.counters.resent, 1);
             }

@@ -57,7 +57,8 @@ impl Here for Local {
 struct Party {
     node: Node,
     here: Local,
-    inbox: VecDeque<(Channel, Bytes)>,
+    /// When each is there.
+    inbox: VecDeque<(Instant, Channel, Bytes)>,
     published: u64,
     is_linked: bool,
 }
@@ -69,8 +70,13 @@ struct Bus {
     /// Of a hundred messages, how many are lost on the way to one node, and how many come twice.
     lost: u64,
     twice: u64,
+    /// How long envelopes and control messages take: with different times they overtake each other,
+    /// as the subjects of NATS do.
+    delay: [Duration; 2],
     /// What a foreign reader of `tina4:ws` sees.
     seen: Vec<Bytes>,
+    /// What was said on `tina4:ws:ctl` and no test has looked at.
+    said: Vec<Bytes>,
 }
 
 impl Bus {
@@ -88,7 +94,16 @@ impl Bus {
             }
         };
         let parties = (0..parties).map(party).collect();
-        Self { now, parties, random: 1, lost: 0, twice: 0, seen: Vec::new() }
+        Self {
+            now,
+            parties,
+            random: 1,
+            lost: 0,
+            twice: 0,
+            delay: [Duration::ZERO; 2],
+            seen: Vec::new(),
+            said: Vec::new(),
+        }
     }
 
     fn linked(parties: usize, limits: Limits) -> Self {
@@ -137,7 +152,9 @@ impl Bus {
         }
         let times = if self.chance(self.twice) { 2 } else { 1 };
         for _ in 0..times {
-            self.parties[to].inbox.push_back(message.clone());
+            let there = self.now + self.delay[message.0 as usize];
+            let (channel, bytes) = message.clone();
+            self.parties[to].inbox.push_back((there, channel, bytes));
         }
     }
 
@@ -153,8 +170,9 @@ impl Bus {
             let mut batch = Vec::new();
             party.node.take_outgoing(64, 16 * 1024, &mut batch);
             for message in batch {
-                if message.0 == Channel::Messages {
-                    self.seen.push(message.1.clone());
+                match message.0 {
+                    Channel::Messages => self.seen.push(message.1.clone()),
+                    Channel::Control => self.said.push(message.1.clone()),
                 }
                 for to in 0..self.parties.len() {
                     self.put(to, message.clone());
@@ -162,7 +180,10 @@ impl Bus {
             }
         }
         for party in &mut self.parties {
-            for (channel, bytes) in std::mem::take(&mut party.inbox) {
+            let is_there = |(there, ..): &(Instant, Channel, Bytes)| *there <= self.now;
+            let (arrived, on_its_way) = party.inbox.drain(..).partition::<Vec<_>, _>(is_there);
+            party.inbox = on_its_way.into();
+            for (_, channel, bytes) in arrived {
                 party.node.hear(self.now, channel, &bytes, &mut party.here);
             }
         }
@@ -534,4 +555,118 @@ fn one_that_said_goodbye_is_not_asked_any_more() {
     bus.run(50);
     assert_eq!(bus.parties[1].node.status.nodes(), 0);
     assert!(!bus.parties[1].node.peers.misses_something());
+}
+
+/// A node that is nothing but what a test says in its name.
+const STRANGER: &str = "00000000000000aa";
+
+fn of_stranger(body: Body<'_>) -> (Channel, Bytes) {
+    (Channel::Control, Control { source: STRANGER.into(), epoch: 1, body }.encode())
+}
+
+fn envelope_of_stranger(number: u64, fields: &str) -> Bytes {
+    let text = format!(r#""text":"aa:{number}","epoch":1,"seq":{number}{fields}"#);
+    envelope(&text)
+}
+
+impl Bus {
+    fn publish_bytes(&mut self, index: usize, length: usize) {
+        self.parties[index].published += 1;
+        let payload = vec![b'x'; length];
+        let (path, kind, exclude) = ("/p", Kind::Text, None);
+        let publish = Outbound { path, exclude, kind, payload: &payload, delivered: &[] };
+        self.parties[index].node.publish(self.now, publish);
+    }
+
+    fn say_as_stranger(&mut self, to: usize, body: Body<'_>) {
+        self.put(to, of_stranger(body));
+    }
+
+    fn send_as_stranger(&mut self, to: usize, number: u64) {
+        self.put(to, (Channel::Messages, envelope_of_stranger(number, "")));
+    }
+
+    /// The texts that a process got of the stranger.
+    fn of_stranger(&self, at: usize) -> Vec<&str> {
+        let texts = self.parties[at].here.delivered.iter().map(|(_, text)| text.as_str());
+        texts.filter(|text| text.starts_with("aa:")).collect()
+    }
+}
+
+#[test]
+fn what_the_bus_does_not_take_holds_up_nothing_that_comes_after_it() {
+    let mut bus = Bus::new(2, LIMITS);
+    bus.link(1);
+    bus.publish(0);
+    (0..3).for_each(|_| bus.publish_bytes(0, 1_000));
+    bus.publish(0);
+    bus.publish_bytes(0, 1_000);
+    bus.publish(0);
+    bus.parties[0].is_linked = true;
+    bus.parties[0].node.link_up(bus.now, 1_000);
+    bus.run(200);
+    assert_eq!(bus.numbers(1, 0), [1, 5, 7]);
+    assert_eq!(bus.counter(0, |counters| read(&counters.dropped)), 4);
+    assert_eq!(bus.counter(1, |counters| read(&counters.lost)), 4);
+}
+
+#[test]
+fn what_is_too_large_here_is_lost_and_holds_up_nothing_that_comes_after_it() {
+    let mut bus = Bus::linked(3, LIMITS);
+    bus.parties[1].node.limits.max_envelope = 500;
+    bus.publish(0);
+    bus.publish_bytes(0, 1_000);
+    bus.publish(0);
+    bus.run(2);
+    assert_eq!(bus.numbers(1, 0), [1, 3]);
+    bus.run(1_000);
+    let counters = &bus.parties[1].node.status.counters;
+    assert_eq!((read(&counters.lost), read(&counters.ignored)), (1, 0));
+    assert!(bus.parties[1].here.logged[0].contains("is larger than 500"));
+    assert_eq!(bus.counter(0, |counters| read(&counters.resent)), 0, "nobody asks for it");
+}
+
+#[test]
+fn what_a_later_version_sends_is_lost_and_holds_up_nothing_that_comes_after_it() {
+    let mut bus = Bus::linked(1, LIMITS);
+    bus.say_as_stranger(0, Body::Beat { head: 0, hello: true });
+    bus.send_as_stranger(0, 1);
+    for _ in 0..2 {
+        let later = br#"{"src":"00000000000000aa","kind":"later","epoch":1,"seq":2}"#;
+        bus.put(0, (Channel::Messages, Bytes::from_static(later)));
+    }
+    bus.send_as_stranger(0, 3);
+    bus.run(2);
+    assert_eq!(bus.of_stranger(0), ["aa:1", "aa:3"]);
+    let counters = &bus.parties[0].node.status.counters;
+    assert_eq!((read(&counters.lost), read(&counters.duplicates)), (1, 1));
+}
+
+#[test]
+fn what_is_answered_but_never_comes_is_given_up_and_nothing_else_is() {
+    let mut bus = Bus::linked(1, LIMITS);
+    let to = bus.parties[0].node.status.source.clone();
+    bus.say_as_stranger(0, Body::Beat { head: 0, hello: true });
+    [1, 3, 5].into_iter().for_each(|number| bus.send_as_stranger(0, number));
+    let mut asked = 0;
+    for _ in 0..1_000 {
+        for bytes in std::mem::take(&mut bus.said) {
+            let Some(Control { body: Body::Ask { from, until, .. }, .. }) = Control::decode(&bytes)
+            else {
+                continue;
+            };
+            asked += 1;
+            let to = to.clone();
+            bus.say_as_stranger(0, Body::Answer { to, from, first: from, last: until, head: 5 });
+            if from == 4 {
+                let again = envelope_of_stranger(4, "");
+                let envelope = std::str::from_utf8(&again).unwrap();
+                bus.say_as_stranger(0, Body::Again { envelope });
+            }
+        }
+        bus.step();
+    }
+    assert_eq!(bus.of_stranger(0), ["aa:1", "aa:3", "aa:4", "aa:5"]);
+    assert_eq!(bus.counter(0, |counters| read(&counters.lost)), 1);
+    assert!(asked <= 11, "{asked} questions");
 }

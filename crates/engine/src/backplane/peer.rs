@@ -10,14 +10,15 @@ use super::sequence::Sequence;
 pub(super) const ASK_AFTER: Duration = Duration::from_millis(20);
 /// An unanswered question is put again after this.
 pub(super) const ASK_AGAIN: Duration = Duration::from_millis(300);
-/// After so many questions in vain what is missing is lost.
+/// After so many questions of which nothing came what is missing is lost.
 pub(super) const ASKS_AT_MOST: u32 = 10;
 
 /// An origin whose envelopes have numbers.
 pub(super) struct Peer {
     pub(super) epoch: u64,
     pub(super) heard: Instant,
-    pub(super) sequence: Sequence<Delivery>,
+    /// `None` in the place of one that cannot be taken here.
+    pub(super) sequence: Sequence<Option<Delivery>>,
     pub(super) asking: Option<Asking>,
     pub(super) has_left: bool,
 }
@@ -25,7 +26,10 @@ pub(super) struct Peer {
 /// What is missing has been noticed.
 pub(super) struct Asking {
     pub(super) due: Instant,
+    /// How often since something last came of what is missing.
     pub(super) asked: u32,
+    /// The first number that was missing then.
+    next: u64,
     /// The last number of the answer that is coming in.
     pub(super) answered_until: u64,
 }
@@ -43,13 +47,13 @@ impl Peer {
             return;
         }
         let next = self.sequence.next().unwrap_or(0);
-        match &mut self.asking {
-            None => self.asking = Some(Asking::new(now)),
-            Some(asking) if asking.answered_until > 0 && next > asking.answered_until => {
+        let asking = self.asking.get_or_insert_with(|| Asking::new(now));
+        if next > asking.next {
+            (asking.next, asking.asked) = (next, 0);
+            if asking.answered_until > 0 && next > asking.answered_until {
                 asking.answered_until = 0;
                 asking.due = now;
             }
-            Some(_) => {}
         }
     }
 }
@@ -59,6 +63,7 @@ impl Asking {
         Self {
             due: now + ASK_AFTER.mul_f64(rand::random_range(1.0..2.0)),
             asked: 0,
+            next: 0,
             answered_until: 0,
         }
     }

@@ -39,7 +39,7 @@ pub(super) enum Standing {
 #[derive(Default)]
 pub(super) struct Outcome {
     /// Envelopes that are to be delivered now, in this order.
-    pub(super) ready: Vec<Delivery>,
+    pub(super) ready: Vec<Option<Delivery>>,
     /// How many are lost, and why.
     pub(super) lost: Vec<(u64, String)>,
 }
@@ -98,16 +98,16 @@ impl Peers {
         Standing::Kept
     }
 
-    /// Takes an envelope of an origin that is kept.
+    /// Takes an envelope of an origin that is kept; `None` if there is nothing to deliver of it.
     pub(super) fn take(
         &mut self,
         now: Instant,
         source: &str,
         number: u64,
-        delivery: Delivery,
+        delivery: Option<Delivery>,
         outcome: &mut Outcome,
     ) -> Taken {
-        let bytes = delivery.payload.len() + MAX_FIELDS;
+        let bytes = delivery.as_ref().map_or(0, |delivery| delivery.payload.len()) + MAX_FIELDS;
         let taken = self.change(now, source, |peer, room| {
             peer.sequence.take(number, delivery, bytes, room, &mut outcome.ready)
         });
@@ -148,11 +148,10 @@ impl Peers {
             // An answer about a time says where to begin, and only to one that does not know.
             if said.from > 0 || peer.sequence.next().is_none() {
                 let skipped = peer.sequence.skip_to(said.first, ready);
-                lost.push((skipped, format!("node {source} no longer keeps them")));
+                lost.push((skipped, format!("node {source} cannot send them again")));
             }
             if let Some(asking) = &mut peer.asking {
                 asking.answered_until = said.last;
-                asking.asked = 0;
                 asking.due = now + ASK_AGAIN;
             }
             forged
@@ -169,8 +168,12 @@ impl Peers {
             let Some(asking) = peer.asking.as_mut().filter(|asking| now >= asking.due) else {
                 continue;
             };
-            if asking.asked >= ASKS_AT_MOST || is_silent || peer.has_left {
-                hopeless.push(source.clone());
+            if is_silent || peer.has_left {
+                hopeless.push((source.clone(), false));
+                continue;
+            }
+            if asking.asked >= ASKS_AT_MOST {
+                hopeless.push((source.clone(), asking.answered_until > 0));
                 continue;
             }
             asking.asked += 1;
@@ -179,8 +182,12 @@ impl Peers {
                 questions.push(Question { to: source.clone(), missing });
             }
         }
-        for source in hopeless {
-            self.give_up(now, &source, "their node does not answer", outcome);
+        for (source, answers) in hopeless {
+            if answers {
+                self.give_up_first(now, &source, outcome);
+            } else {
+                self.give_up(now, &source, "their node does not answer", outcome);
+            }
         }
         questions
     }
@@ -192,6 +199,16 @@ impl Peers {
             while peer.sequence.missing().is_some() {
                 lost.push((peer.sequence.give_up(ready), reason.to_owned()));
             }
+        });
+    }
+
+    /// Gives up what a node answers to have, but does not come. Of what else is missing it has not
+    /// been asked yet.
+    fn give_up_first(&mut self, now: Instant, source: &str, outcome: &mut Outcome) {
+        let Outcome { ready, lost } = outcome;
+        self.change(now, source, |peer, _| {
+            let reason = format!("node {source} sends them again in vain");
+            lost.push((peer.sequence.give_up(ready), reason));
         });
     }
 

@@ -111,9 +111,16 @@ impl Replay {
         self.entries.get(usize::try_from(number.checked_sub(self.first)?).ok()?)
     }
 
-    /// The first sent number from `from` on that is still here, or the one after the head.
-    pub(crate) fn first_from(&self, from: u64) -> u64 {
-        from.max(self.first).min(self.unsent)
+    /// The first sent number from `from` on that is still here and of at most `most` bytes, or the
+    /// one after the head.
+    pub(crate) fn first_from(&self, from: u64, most: usize) -> u64 {
+        let mut first = from.max(self.first).min(self.unsent);
+        while first < self.unsent
+            && self.entry(first).is_some_and(|entry| entry.envelope.len() > most)
+        {
+            first += 1;
+        }
+        first
     }
 
     /// The first number that was published within the last `age`, or the one after the head.
@@ -124,15 +131,15 @@ impl Replay {
         (self.first + older as u64).min(self.unsent)
     }
 
-    /// How many of the sent envelopes from `first` to `until` fit into `bytes`; at least one if there
-    /// is one. Returns the last number.
-    pub(crate) fn last_within(&self, first: u64, until: u64, bytes: usize) -> u64 {
+    /// How many of the sent envelopes from `first` to `until`, each of at most `most` bytes, fit into
+    /// `bytes`; at least one if there is one. Returns the last number.
+    pub(crate) fn last_within(&self, first: u64, until: u64, bytes: usize, most: usize) -> u64 {
         let mut last = first.saturating_sub(1);
         let mut total = 0;
         while last < until.min(self.head()) {
             let Some(entry) = self.entry(last + 1) else { break };
             total += entry.envelope.len();
-            if total > bytes && last >= first {
+            if entry.envelope.len() > most || total > bytes && last >= first {
                 break;
             }
             last += 1;
@@ -179,7 +186,7 @@ mod tests {
         assert_eq!(send(&mut replay, 3), 3);
         assert_eq!(send(&mut replay, 9), 2);
         assert!(!replay.has_unsent());
-        assert_eq!((replay.head(), replay.first_from(1)), (5, 1));
+        assert_eq!((replay.head(), replay.first_from(1, 1_000)), (5, 1));
         assert!(replay.again(now, 5).is_some());
         assert!(replay.again(now, 6).is_none());
     }
@@ -200,7 +207,7 @@ mod tests {
         assert_eq!((dropped, replay.unsent(), replay.head()), (5, 5, 5));
         assert_eq!(send(&mut replay, 9), 5);
         assert_eq!(replay.push(now, Bytes::from_static(&[0; 10])), 0, "it had been sent");
-        assert_eq!(replay.first_from(1), 7);
+        assert_eq!(replay.first_from(1, 1_000), 7);
         assert_eq!(replay.push(now, vec![0; 1_000].into()), 1, "one always fits");
         assert_eq!(replay.unsent(), 1);
     }
@@ -220,16 +227,32 @@ mod tests {
         let (mut replay, now, _) = filled(20, 100);
         send(&mut replay, 5);
         assert_eq!(replay.head(), 15);
-        assert_eq!(replay.first_from(1), 11, "before it everything is gone");
-        assert_eq!(replay.last_within(11, 99, 25), 12);
-        assert_eq!(replay.last_within(11, 99, 1_000), 15, "what is not sent yet comes by itself");
-        assert_eq!(replay.last_within(11, 12, 1_000), 12);
-        assert_eq!(replay.last_within(11, 99, 1), 11, "one at least");
-        assert_eq!(replay.last_within(16, 99, 1_000), 15, "none");
-        assert_eq!(replay.first_from(99), 16);
+        assert_eq!(replay.first_from(1, 1_000), 11, "before it everything is gone");
+        assert_eq!(replay.last_within(11, 99, 25, 1_000), 12);
+        assert_eq!(
+            replay.last_within(11, 99, 1_000, 1_000),
+            15,
+            "what is not sent yet comes by itself"
+        );
+        assert_eq!(replay.last_within(11, 12, 1_000, 1_000), 12);
+        assert_eq!(replay.last_within(11, 99, 1, 1_000), 11, "one at least");
+        assert_eq!(replay.last_within(16, 99, 1_000, 1_000), 15, "none");
+        assert_eq!(replay.first_from(99, 1_000), 16);
         assert_eq!(replay.first_within(now, AGE), 11);
         let later = now + Duration::from_secs(5);
         assert_eq!(replay.first_within(later, Duration::from_secs(1)), 16, "nothing is so new");
+    }
+
+    #[test]
+    fn an_answer_passes_over_what_is_too_large_and_ends_before_it() {
+        let (mut replay, now, _) = filled(1, 1_000);
+        for size in [20, 20, 10, 20] {
+            replay.push(now, vec![0; size].into());
+        }
+        send(&mut replay, 9);
+        assert_eq!((replay.first_from(1, 10), replay.last_within(1, 9, 100, 10)), (1, 1));
+        assert_eq!((replay.first_from(2, 10), replay.last_within(4, 9, 100, 10)), (4, 4));
+        assert_eq!(replay.first_from(5, 10), 6, "the one after the head");
     }
 
     #[test]

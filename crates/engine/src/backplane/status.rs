@@ -13,17 +13,17 @@ pub struct Counters {
     pub received: AtomicU64,
     /// That had been received before.
     pub duplicates: AtomicU64,
-    /// Malformed, of an unknown kind, too large, or without a usable path.
+    /// Malformed, of an unknown kind or too large, without a number; or without a usable path.
     pub ignored: AtomicU64,
     /// Of other nodes, received because they were asked for.
     pub recovered: AtomicU64,
-    /// Of other nodes, that could not be had any more.
+    /// Of other nodes, that could not be had any more or not be taken here.
     pub lost: AtomicU64,
     /// Own ones that never reached the bus.
     pub dropped: AtomicU64,
     /// Own ones that were sent once more, because a node had missed them.
     pub resent: AtomicU64,
-    /// Own ones that a node had missed and that were no longer kept.
+    /// Own ones that a node had missed and that were no longer kept, or too large for the bus.
     pub forgotten: AtomicU64,
     /// Times that a link to the bus came up.
     pub connects: AtomicU64,
