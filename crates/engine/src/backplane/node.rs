@@ -356,9 +356,7 @@ impl Node {
                 }
             }
             Body::Bye => {
-                let mut outcome = Outcome::default();
-                self.peers.leave(now, &source, &mut outcome);
-                self.settle(outcome, here);
+                self.peers.leave(now, &source);
                 self.counts.leave(&source);
                 self.end_counts(now, here);
             }

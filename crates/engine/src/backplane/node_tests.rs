@@ -670,3 +670,38 @@ fn what_is_answered_but_never_comes_is_given_up_and_nothing_else_is() {
     assert_eq!(bus.counter(0, |counters| read(&counters.lost)), 1);
     assert!(asked <= 11, "{asked} questions");
 }
+
+#[test]
+fn a_goodbye_does_not_overtake_what_was_published_before_it() {
+    let mut bus = Bus::linked(2, LIMITS);
+    bus.delay = [Duration::from_millis(500), Duration::ZERO];
+    for _ in 0..3 {
+        bus.publish(0);
+        bus.run(40);
+    }
+    // Before the first one has arrived, and 200 ms pass between them.
+    let now = bus.now;
+    bus.parties[0].node.beat(now, false);
+    bus.parties[0].node.leave();
+    bus.run(300);
+    bus.assert_everyone_has_everything();
+    assert_eq!(bus.counter(1, |counters| read(&counters.lost)), 0);
+}
+
+#[test]
+fn what_is_missing_of_one_that_said_goodbye_is_given_up() {
+    let mut bus = Bus::linked(2, LIMITS);
+    bus.lost = 100;
+    bus.publish(0);
+    bus.run(1);
+    bus.lost = 0;
+    bus.publish(0);
+    bus.run(1);
+    bus.parties[0].node.leave();
+    bus.run(2);
+    assert!(bus.numbers(1, 0).is_empty(), "it may still come");
+    bus.run(60);
+    assert_eq!(bus.numbers(1, 0), [2]);
+    assert_eq!(bus.counter(1, |counters| read(&counters.lost)), 1);
+    assert!(bus.parties[1].here.logged[0].contains("their node has ended"));
+}

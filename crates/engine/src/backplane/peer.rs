@@ -47,24 +47,32 @@ impl Peer {
             return;
         }
         let next = self.sequence.next().unwrap_or(0);
-        let asking = self.asking.get_or_insert_with(|| Asking::new(now));
+        let asking = self.asking.get_or_insert_with(|| Asking::new(now, next));
         if next > asking.next {
             (asking.next, asking.asked) = (next, 0);
-            if asking.answered_until > 0 && next > asking.answered_until {
+            let is_answered = asking.answered_until > 0 && next > asking.answered_until;
+            if is_answered {
                 asking.answered_until = 0;
-                asking.due = now;
             }
+            // Otherwise more of it is likely to come by itself.
+            asking.due =
+                if is_answered && !self.has_left { now } else { asking.due.max(now + ASK_AGAIN) };
         }
     }
 }
 
 impl Asking {
-    pub(super) fn new(now: Instant) -> Self {
+    fn new(now: Instant, next: u64) -> Self {
         Self {
             due: now + ASK_AFTER.mul_f64(rand::random_range(1.0..2.0)),
             asked: 0,
-            next: 0,
+            next,
             answered_until: 0,
         }
+    }
+
+    /// Begins anew: what was asked and answered has been lost with the link.
+    pub(super) fn restart(&mut self, now: Instant) {
+        *self = Self::new(now, self.next);
     }
 }

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use super::envelope::{Delivery, MAX_FIELDS};
-use super::peer::{ASK_AGAIN, ASKS_AT_MOST, Asking, Peer};
+use super::peer::{ASK_AGAIN, ASKS_AT_MOST, Peer};
 use super::sequence::{Missing, Taken};
 
 /// Origins that are kept in order at a time; envelopes of any more are delivered as they come.
@@ -33,6 +33,15 @@ pub(super) enum Standing {
     NoRoom,
     /// It has started anew since then.
     Older,
+}
+
+/// Why what is missing is given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reason {
+    Left,
+    Silent,
+    /// It answers, but nothing comes of it.
+    InVain,
 }
 
 /// What comes of something that happened.
@@ -61,6 +70,16 @@ pub(super) struct Question {
     pub(super) missing: Missing,
 }
 
+impl Reason {
+    fn text(self) -> &'static str {
+        match self {
+            Reason::Left => "their node has ended",
+            Reason::Silent => "their node does not answer",
+            Reason::InVain => "what their node sends again does not come",
+        }
+    }
+}
+
 impl Peers {
     /// Holds at most so many bytes of envelopes behind gaps.
     pub(super) fn new(max_held_bytes: usize, patience: Duration, kept_for: Duration) -> Self {
@@ -73,7 +92,7 @@ impl Peers {
         for peer in self.peers.values_mut() {
             peer.heard = now;
             if let Some(asking) = &mut peer.asking {
-                *asking = Asking::new(now);
+                asking.restart(now);
             }
         }
     }
@@ -126,11 +145,14 @@ impl Peers {
         }
     }
 
-    /// A node says that it is leaving.
-    pub(super) fn leave(&mut self, now: Instant, source: &str, outcome: &mut Outcome) {
-        self.give_up(now, source, "their node has ended", outcome);
+    /// A node says that it is leaving. What it has published until then may still be on its way: the
+    /// channels of a bus overtake each other.
+    pub(super) fn leave(&mut self, now: Instant, source: &str) {
         if let Some(peer) = self.peers.get_mut(source) {
             peer.has_left = true;
+            if let Some(asking) = &mut peer.asking {
+                asking.due = now + ASK_AGAIN;
+            }
         }
     }
 
@@ -168,12 +190,14 @@ impl Peers {
             let Some(asking) = peer.asking.as_mut().filter(|asking| now >= asking.due) else {
                 continue;
             };
-            if is_silent || peer.has_left {
-                hopeless.push((source.clone(), false));
+            if peer.has_left {
+                hopeless.push((source.clone(), Reason::Left));
                 continue;
             }
-            if asking.asked >= ASKS_AT_MOST {
-                hopeless.push((source.clone(), asking.answered_until > 0));
+            if is_silent || asking.asked >= ASKS_AT_MOST {
+                let answers = !is_silent && asking.answered_until > 0;
+                hopeless
+                    .push((source.clone(), if answers { Reason::InVain } else { Reason::Silent }));
                 continue;
             }
             asking.asked += 1;
@@ -182,33 +206,23 @@ impl Peers {
                 questions.push(Question { to: source.clone(), missing });
             }
         }
-        for (source, answers) in hopeless {
-            if answers {
-                self.give_up_first(now, &source, outcome);
-            } else {
-                self.give_up(now, &source, "their node does not answer", outcome);
-            }
+        for (source, reason) in hopeless {
+            self.give_up(now, &source, reason, outcome);
         }
         questions
     }
 
-    /// Delivers what an origin has sent, without what is missing.
-    fn give_up(&mut self, now: Instant, source: &str, reason: &str, outcome: &mut Outcome) {
+    /// Delivers what an origin has sent, without what is missing. Of one that answers only what is
+    /// missing first is given up: it has not been asked for the rest yet.
+    fn give_up(&mut self, now: Instant, source: &str, reason: Reason, outcome: &mut Outcome) {
         let Outcome { ready, lost } = outcome;
         self.change(now, source, |peer, _| {
             while peer.sequence.missing().is_some() {
-                lost.push((peer.sequence.give_up(ready), reason.to_owned()));
+                lost.push((peer.sequence.give_up(ready), reason.text().to_owned()));
+                if reason == Reason::InVain {
+                    break;
+                }
             }
-        });
-    }
-
-    /// Gives up what a node answers to have, but does not come. Of what else is missing it has not
-    /// been asked yet.
-    fn give_up_first(&mut self, now: Instant, source: &str, outcome: &mut Outcome) {
-        let Outcome { ready, lost } = outcome;
-        self.change(now, source, |peer, _| {
-            let reason = format!("node {source} sends them again in vain");
-            lost.push((peer.sequence.give_up(ready), reason));
         });
     }
 
