@@ -31,7 +31,7 @@ pub(crate) enum Body<'a> {
     Bye,
     /// "I miss your envelopes from this one to that."
     Ask { to: String, from: u64, until: u64 },
-    /// "I do not know you: what have you published in the last so many milliseconds?"
+    /// "I do not know you: what have you sent in the last so many milliseconds?"
     AskWithin { to: String, age: u64 },
     /// "You get these; what is before `first` is gone." `last` is less than `first` if none is left.
     /// `from` is that of the question, 0 if it was about a time.

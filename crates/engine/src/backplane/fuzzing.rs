@@ -118,7 +118,7 @@ pub fn nodes(data: &[u8]) {
             b'n' => node.count(now, 7, text.into_owned(), &mut here),
             b'o' => {
                 let mut outgoing = Vec::new();
-                node.take_outgoing(64, 64 * 1024, &mut outgoing);
+                node.take_outgoing(now, 64, 64 * 1024, &mut outgoing);
                 for (channel, bytes) in outgoing {
                     match channel {
                         Channel::Messages => assert!(envelope::decode(&bytes).is_ok()),

@@ -15,7 +15,7 @@ use super::complaint::Complaint;
 use super::control::{Body, Control, MAX_WRAPPING};
 use super::counting::Counts;
 use super::envelope::{self, Delivery, Inbound, Outbound, Place};
-use super::peer::ASK_AFTER;
+use super::peer::{ASK_AFTER, ASK_AGAIN};
 use super::peers::{Answered, MAX_PEERS, Outcome, Peers, Question, Standing};
 use super::replay::Replay;
 use super::sequence::{Missing, Taken};
@@ -165,6 +165,7 @@ impl Node {
     /// envelopes. They count as sent.
     pub(crate) fn take_outgoing(
         &mut self,
+        now: Instant,
         messages: usize,
         bytes: usize,
         into: &mut Vec<(Channel, Bytes)>,
@@ -176,7 +177,7 @@ impl Node {
             into.push((Channel::Control, message));
         }
         let mut envelopes = Vec::new();
-        self.replay.take_unsent(messages - into.len(), bytes, &mut envelopes);
+        self.replay.take_unsent(now, messages - into.len(), bytes, &mut envelopes);
         let before = into.len();
         let most = self.largest();
         for envelope in envelopes {
@@ -460,8 +461,9 @@ impl Node {
             self.say(match missing {
                 Missing::Range { from, until } => Body::Ask { to, from, until },
                 Missing::Beginning => {
-                    let age = now.saturating_duration_since(self.started).as_millis() as u64;
-                    Body::AskWithin { to, age }
+                    // It is compared when the question is there; what takes longer is asked again.
+                    let age = now.saturating_duration_since(self.started) + ASK_AGAIN;
+                    Body::AskWithin { to, age: age.as_millis() as u64 }
                 }
             });
         }

@@ -63,6 +63,19 @@ struct Party {
     is_linked: bool,
 }
 
+impl Party {
+    fn new(now: Instant, index: usize, limits: Limits) -> Self {
+        let status = Arc::new(Status::new(format!("{index:016x}"), "test"));
+        Self {
+            node: Node::new(now, status, limits),
+            here: Local::default(),
+            inbox: VecDeque::new(),
+            published: 0,
+            is_linked: false,
+        }
+    }
+}
+
 struct Bus {
     now: Instant,
     parties: Vec<Party>,
@@ -82,18 +95,7 @@ struct Bus {
 impl Bus {
     fn new(parties: usize, limits: Limits) -> Self {
         let now = Instant::now();
-        let party = |index: usize| {
-            let source = format!("{index:016x}");
-            let status = Arc::new(Status::new(source, "test"));
-            Party {
-                node: Node::new(now, status, limits),
-                here: Local::default(),
-                inbox: VecDeque::new(),
-                published: 0,
-                is_linked: false,
-            }
-        };
-        let parties = (0..parties).map(party).collect();
+        let parties = (0..parties).map(|index| Party::new(now, index, limits)).collect();
         Self {
             now,
             parties,
@@ -111,6 +113,11 @@ impl Bus {
         (0..parties).for_each(|index| bus.link(index));
         bus.run(20);
         bus
+    }
+
+    /// A process that begins now, without a link.
+    fn start_one_more(&mut self) {
+        self.parties.push(Party::new(self.now, self.parties.len(), LIMITS));
     }
 
     fn chance(&mut self, of_hundred: u64) -> bool {
@@ -168,7 +175,7 @@ impl Bus {
                 continue;
             }
             let mut batch = Vec::new();
-            party.node.take_outgoing(64, 16 * 1024, &mut batch);
+            party.node.take_outgoing(self.now, 64, 16 * 1024, &mut batch);
             for message in batch {
                 match message.0 {
                     Channel::Messages => self.seen.push(message.1.clone()),
@@ -295,14 +302,39 @@ fn a_node_that_was_cut_from_the_start_gets_what_was_published_since_then() {
 }
 
 #[test]
+fn what_a_question_takes_on_its_way_cuts_nothing_off_a_node_that_links_later() {
+    let mut bus = Bus::new(2, LIMITS);
+    bus.delay = [Duration::from_millis(100); 2];
+    bus.publish(0);
+    bus.link(0);
+    bus.run(50);
+    bus.link(1);
+    bus.run(200);
+    assert_eq!(bus.numbers(1, 0), [1]);
+}
+
+#[test]
+fn a_node_gets_what_came_onto_the_bus_since_it_runs_whoever_links_first() {
+    for order in [[0, 1], [1, 0]] {
+        let mut bus = Bus::new(1, LIMITS);
+        bus.publish(0);
+        bus.run(200);
+        bus.start_one_more();
+        for index in order {
+            bus.run(100);
+            bus.link(index);
+        }
+        bus.run(200);
+        assert_eq!(bus.numbers(1, 0), [1], "{order:?}");
+    }
+}
+
+#[test]
 fn a_node_that_comes_later_gets_nothing_that_was_before_its_time() {
     let mut bus = Bus::linked(2, LIMITS);
     (0..50).for_each(|_| bus.publish(0));
-    bus.run(20);
-    let status = Arc::new(Status::new("f".repeat(16), "test"));
-    let node = Node::new(bus.now, status, LIMITS);
-    let here = Local::default();
-    bus.parties.push(Party { node, here, inbox: VecDeque::new(), published: 0, is_linked: false });
+    bus.run(100);
+    bus.start_one_more();
     bus.run(1);
     bus.link(2);
     bus.publish(0);
@@ -506,7 +538,7 @@ fn what_the_bus_turns_out_not_to_take_is_dropped() {
     bus.publish(0);
     bus.parties[0].node.link_up(bus.now, 300);
     let mut batch = Vec::new();
-    bus.parties[0].node.take_outgoing(9, 9_000, &mut batch);
+    bus.parties[0].node.take_outgoing(bus.now, 9, 9_000, &mut batch);
     assert!(batch.iter().all(|(channel, _)| *channel == Channel::Control));
     assert_eq!(bus.counter(0, |counters| read(&counters.dropped)), 1);
 }

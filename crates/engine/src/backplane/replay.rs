@@ -14,6 +14,8 @@ const AGAIN_AFTER: Duration = Duration::from_millis(100);
 struct Entry {
     envelope: Bytes,
     published: Instant,
+    /// When it was given to the bus.
+    sent: Option<Instant>,
     resent: Option<Instant>,
 }
 
@@ -58,7 +60,7 @@ impl Replay {
     /// room.
     pub(crate) fn push(&mut self, now: Instant, envelope: Bytes) -> u64 {
         self.bytes += envelope.len();
-        self.entries.push_back(Entry { envelope, published: now, resent: None });
+        self.entries.push_back(Entry { envelope, published: now, sent: None, resent: None });
         let mut dropped = 0;
         // The newest stays, whatever its size: one envelope always fits.
         while self.bytes > self.max_bytes && self.entries.len() > 1 {
@@ -89,26 +91,32 @@ impl Replay {
 
     /// Appends what was not sent yet, up to so many envelopes and about so many bytes, and counts it
     /// as sent: whether the bus has it is not known if sending fails, and nobody must get it twice.
-    pub(crate) fn take_unsent(&mut self, count: usize, bytes: usize, into: &mut Vec<Bytes>) {
-        let mut room = bytes;
-        for _ in 0..count {
-            let Some(entry) = self.entry(self.unsent) else { return };
-            let envelope = entry.envelope.clone();
-            let Some(left) = room.checked_sub(envelope.len()) else {
-                if room == bytes {
-                    into.push(envelope);
-                    self.unsent += 1;
-                }
+    pub(crate) fn take_unsent(
+        &mut self,
+        now: Instant,
+        count: usize,
+        bytes: usize,
+        into: &mut Vec<Bytes>,
+    ) {
+        let mut taken = 0;
+        for index in 0..count {
+            let Some(entry) = self.entry_mut(self.unsent) else { return };
+            taken += entry.envelope.len();
+            if taken > bytes && index > 0 {
                 return;
-            };
-            room = left;
-            into.push(envelope);
+            }
+            entry.sent = Some(now);
+            into.push(entry.envelope.clone());
             self.unsent += 1;
         }
     }
 
     fn entry(&self, number: u64) -> Option<&Entry> {
         self.entries.get(usize::try_from(number.checked_sub(self.first)?).ok()?)
+    }
+
+    fn entry_mut(&mut self, number: u64) -> Option<&mut Entry> {
+        self.entries.get_mut(usize::try_from(number.checked_sub(self.first)?).ok()?)
     }
 
     /// The first sent number from `from` on that is still here and of at most `most` bytes, or the
@@ -123,11 +131,11 @@ impl Replay {
         first
     }
 
-    /// The first number that was published within the last `age`, or the one after the head.
+    /// The first number that was sent within the last `age`, or the one after the head. Not when it
+    /// was published: that may have been long before, if there was no link.
     pub(crate) fn first_within(&self, now: Instant, age: Duration) -> u64 {
-        let older = self
-            .entries
-            .partition_point(|entry| now.saturating_duration_since(entry.published) > age);
+        let is_older = |sent: Instant| now.saturating_duration_since(sent) > age;
+        let older = self.entries.partition_point(|entry| entry.sent.is_some_and(is_older));
         (self.first + older as u64).min(self.unsent)
     }
 
@@ -149,8 +157,7 @@ impl Replay {
 
     /// An envelope to be sent again; `None` if that has just been done.
     pub(crate) fn again(&mut self, now: Instant, number: u64) -> Option<Bytes> {
-        let index = usize::try_from(number.checked_sub(self.first)?).ok()?;
-        let entry = self.entries.get_mut(index)?;
+        let entry = self.entry_mut(number)?;
         if entry.resent.is_some_and(|at| now.saturating_duration_since(at) < AGAIN_AFTER) {
             return None;
         }
@@ -174,8 +181,12 @@ mod tests {
     }
 
     fn send(replay: &mut Replay, count: usize) -> usize {
+        send_at(replay, Instant::now(), count)
+    }
+
+    fn send_at(replay: &mut Replay, now: Instant, count: usize) -> usize {
         let mut taken = Vec::new();
-        replay.take_unsent(count, usize::MAX, &mut taken);
+        replay.take_unsent(now, count, usize::MAX, &mut taken);
         taken.len()
     }
 
@@ -193,11 +204,11 @@ mod tests {
 
     #[test]
     fn a_batch_is_bounded_in_bytes_but_takes_one_at_least() {
-        let (mut replay, _, _) = filled(5, 1_000);
+        let (mut replay, now, _) = filled(5, 1_000);
         let mut taken = Vec::new();
-        replay.take_unsent(9, 25, &mut taken);
+        replay.take_unsent(now, 9, 25, &mut taken);
         assert_eq!(taken.len(), 2);
-        replay.take_unsent(9, 5, &mut taken);
+        replay.take_unsent(now, 9, 5, &mut taken);
         assert_eq!(taken.len(), 3);
     }
 
@@ -224,7 +235,7 @@ mod tests {
 
     #[test]
     fn an_answer_begins_with_what_is_there_and_stays_small() {
-        let (mut replay, now, _) = filled(20, 100);
+        let (mut replay, _, _) = filled(20, 100);
         send(&mut replay, 5);
         assert_eq!(replay.head(), 15);
         assert_eq!(replay.first_from(1, 1_000), 11, "before it everything is gone");
@@ -238,9 +249,20 @@ mod tests {
         assert_eq!(replay.last_within(11, 99, 1, 1_000), 11, "one at least");
         assert_eq!(replay.last_within(16, 99, 1_000, 1_000), 15, "none");
         assert_eq!(replay.first_from(99, 1_000), 16);
-        assert_eq!(replay.first_within(now, AGE), 11);
-        let later = now + Duration::from_secs(5);
-        assert_eq!(replay.first_within(later, Duration::from_secs(1)), 16, "nothing is so new");
+    }
+
+    #[test]
+    fn what_counts_is_when_it_was_sent_and_not_when_it_was_published() {
+        let (mut replay, now, _) = filled(6, 100);
+        let second = Duration::from_secs(1);
+        assert_eq!(replay.first_within(now, AGE), 1, "the one after the head");
+        send_at(&mut replay, now + 5 * second, 2);
+        send_at(&mut replay, now + 7 * second, 2);
+        let later = now + 8 * second;
+        assert_eq!(replay.first_within(later, 4 * second), 1);
+        assert_eq!(replay.first_within(later, 2 * second), 3);
+        assert_eq!(replay.first_within(later + second, second), 5, "nothing is so new");
+        assert_eq!(replay.expire(now + AGE + second), 2, "it is kept from its publishing on");
     }
 
     #[test]

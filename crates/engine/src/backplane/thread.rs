@@ -286,8 +286,12 @@ impl Core {
         let mut batch = Vec::new();
         loop {
             batch.clear();
-            let envelopes =
-                self.node.borrow_mut().take_outgoing(BATCH_MESSAGES, BATCH_BYTES, &mut batch);
+            let envelopes = self.node.borrow_mut().take_outgoing(
+                Instant::now(),
+                BATCH_MESSAGES,
+                BATCH_BYTES,
+                &mut batch,
+            );
             if batch.is_empty() {
                 self.idle.notify_waiters();
                 self.outgoing.notified().await;
