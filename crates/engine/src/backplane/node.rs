@@ -82,7 +82,7 @@ impl Node {
             started: now,
             limits,
             replay: Replay::new(limits.replay_bytes, limits.replay_age),
-            peers: Peers::new(limits.replay_bytes, patience, limits.replay_age + patience),
+            peers: Peers::new(now, limits.replay_bytes, patience, limits.replay_age + patience),
             control: VecDeque::new(),
             control_bytes: 0,
             counts: Counts::default(),
@@ -454,7 +454,7 @@ impl Node {
 
     fn ask(&mut self, now: Instant, here: &mut impl Here) {
         if here.is_over() {
-            return;
+            return self.peers.put_off(now);
         }
         let mut outcome = Outcome::default();
         for Question { to, missing } in self.peers.ask(now, &mut outcome) {

@@ -207,6 +207,14 @@ impl Bus {
         texts.filter_map(|(_, text)| text.strip_prefix(&prefix)?.parse().ok()).collect()
     }
 
+    /// How many questions were asked that no test has looked at.
+    fn questions(&self) -> usize {
+        let is_question =
+            |body: &Body<'_>| matches!(body, Body::Ask { .. } | Body::AskWithin { .. });
+        let said = self.said.iter().filter_map(|bytes| Control::decode(bytes));
+        said.filter(|control| is_question(&control.body)).count()
+    }
+
     fn counter(&self, of: usize, read: fn(&super::super::status::Counters) -> u64) -> u64 {
         read(&self.parties[of].node.status.counters)
     }
@@ -410,10 +418,15 @@ fn a_gap_of_a_node_that_died_is_given_up_and_what_came_after_it_is_delivered() {
     bus.publish(0);
     bus.run(2);
     bus.cut(0);
+    bus.said.clear();
     assert_eq!(bus.numbers(1, 0), [1]);
+    bus.run(11_000);
+    assert_eq!(bus.numbers(1, 0), [1], "it may still come back");
+    assert!(bus.questions() < 15, "{} questions to nobody", bus.questions());
     bus.run(2_000);
     assert_eq!(bus.numbers(1, 0), [1, 3]);
     assert_eq!(bus.counter(1, |counters| read(&counters.lost)), 1);
+    assert_eq!(bus.parties[1].node.status.nodes(), 0, "it is not there for that");
     assert_eq!(bus.parties[1].node.peers.held_bytes(), 0);
 }
 
@@ -736,4 +749,64 @@ fn what_is_missing_of_one_that_said_goodbye_is_given_up() {
     assert_eq!(bus.numbers(1, 0), [2]);
     assert_eq!(bus.counter(1, |counters| read(&counters.lost)), 1);
     assert!(bus.parties[1].here.logged[0].contains("their node has ended"));
+}
+
+#[test]
+fn a_node_that_goes_away_while_it_is_asked_is_asked_again_when_it_is_back() {
+    for away in [100, 2_000, 10_000] {
+        let mut bus = Bus::linked(2, LIMITS);
+        bus.publish(0);
+        bus.run(10);
+        bus.cut(1);
+        (0..20).for_each(|_| bus.publish(0));
+        bus.run(10);
+        bus.said.clear();
+        bus.link(1);
+        while bus.questions() == 0 {
+            bus.step();
+        }
+        bus.cut(0);
+        bus.run(away);
+        assert_eq!(bus.numbers(1, 0), [1]);
+        bus.link(0);
+        bus.run(200);
+        bus.assert_everyone_has_everything();
+        assert_eq!(bus.counter(1, |counters| read(&counters.lost)), 0, "away for {away} steps");
+    }
+}
+
+#[test]
+fn a_node_that_is_there_but_never_answers_is_asked_ten_times() {
+    let mut bus = Bus::linked(1, LIMITS);
+    bus.say_as_stranger(0, Body::Beat { head: 0, hello: true });
+    [1, 3, 5].into_iter().for_each(|number| bus.send_as_stranger(0, number));
+    for _ in 0..12 {
+        bus.run(200);
+        bus.say_as_stranger(0, Body::Beat { head: 5, hello: false });
+    }
+    assert_eq!(bus.of_stranger(0), ["aa:1", "aa:3", "aa:5"]);
+    assert_eq!(bus.counter(0, |counters| read(&counters.lost)), 2);
+    assert!(bus.parties[0].here.logged[0].contains("their node does not answer"));
+}
+
+#[test]
+fn a_node_that_ends_before_it_said_where_to_begin_may_have_lost_some() {
+    let mut bus = Bus::linked(1, LIMITS);
+    bus.send_as_stranger(0, 7);
+    bus.say_as_stranger(0, Body::Bye);
+    bus.run(100);
+    assert_eq!(bus.of_stranger(0), ["aa:7"]);
+    assert_eq!(bus.counter(0, |counters| read(&counters.lost)), 1);
+    assert!(bus.parties[0].here.logged[0].contains("how many there were is not known"));
+}
+
+#[test]
+fn a_process_that_holds_too_much_is_not_woken_for_what_it_cannot_ask() {
+    let mut bus = Bus::linked(2, LIMITS);
+    bus.parties[1].here.is_over = true;
+    bus.publish(0);
+    bus.run(20);
+    let (now, Party { node, here, .. }) = (bus.now, &mut bus.parties[1]);
+    node.tick(now, here);
+    assert!(node.pause(now) > Duration::from_millis(50), "{:?}", node.pause(now));
 }

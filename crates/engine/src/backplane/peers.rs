@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use super::envelope::{Delivery, MAX_FIELDS};
-use super::peer::{ASK_AGAIN, ASKS_AT_MOST, Peer};
+use super::peer::{ASK_AGAIN, Peer};
 use super::sequence::{Missing, Taken};
 
 /// Origins that are kept in order at a time; envelopes of any more are delivered as they come.
@@ -22,6 +22,8 @@ pub(super) struct Peers {
     patience: Duration,
     /// After so long without a word it keeps nothing any more of what it had sent until then.
     kept_for: Duration,
+    /// When the link came up: before that nobody could be heard.
+    linked: Instant,
 }
 
 /// How an origin stands that was heard.
@@ -82,15 +84,20 @@ impl Reason {
 
 impl Peers {
     /// Holds at most so many bytes of envelopes behind gaps.
-    pub(super) fn new(max_held_bytes: usize, patience: Duration, kept_for: Duration) -> Self {
+    pub(super) fn new(
+        now: Instant,
+        max_held_bytes: usize,
+        patience: Duration,
+        kept_for: Duration,
+    ) -> Self {
         let (peers, held_bytes) = (HashMap::new(), 0);
-        Self { peers, held_bytes, max_held_bytes, patience, kept_for }
+        Self { peers, held_bytes, max_held_bytes, patience, kept_for, linked: now }
     }
 
-    /// The link is up: whoever was not heard had no chance to be.
+    /// The link is up: from now on they can be heard and asked.
     pub(super) fn link_up(&mut self, now: Instant) {
+        self.linked = now;
         for peer in self.peers.values_mut() {
-            peer.heard = now;
             if let Some(asking) = &mut peer.asking {
                 asking.restart(now);
             }
@@ -107,7 +114,7 @@ impl Peers {
                 self.held_bytes -= peer.sequence.held_bytes();
                 *peer = Peer::new(now, epoch);
             }
-            peer.heard = now;
+            peer.hear(now);
             return Standing::Kept;
         }
         if self.peers.len() >= MAX_PEERS {
@@ -186,7 +193,8 @@ impl Peers {
         let mut questions = Vec::new();
         let mut hopeless = Vec::new();
         for (source, peer) in &mut self.peers {
-            let is_silent = now.saturating_duration_since(peer.heard) >= self.patience;
+            let away = away_from(peer.heard, self.linked, self.patience);
+            let gone = away.max(peer.heard + self.kept_for);
             let Some(asking) = peer.asking.as_mut().filter(|asking| now >= asking.due) else {
                 continue;
             };
@@ -194,14 +202,21 @@ impl Peers {
                 hopeless.push((source.clone(), Reason::Left));
                 continue;
             }
-            if is_silent || asking.asked >= ASKS_AT_MOST {
-                let answers = !is_silent && asking.answered_until > 0;
+            if now >= gone {
+                hopeless.push((source.clone(), Reason::Silent));
+                continue;
+            }
+            if now >= away {
+                // Nobody is there to be asked. When it is back it says so.
+                asking.due = gone;
+                continue;
+            }
+            if !asking.ask(now, peer.heard) {
+                let answers = asking.answered_until > 0;
                 hopeless
                     .push((source.clone(), if answers { Reason::InVain } else { Reason::Silent }));
                 continue;
             }
-            asking.asked += 1;
-            asking.due = now + ASK_AGAIN;
             if let Some(missing) = peer.sequence.missing() {
                 questions.push(Question { to: source.clone(), missing });
             }
@@ -212,13 +227,26 @@ impl Peers {
         questions
     }
 
+    /// Asks nobody for a while.
+    pub(super) fn put_off(&mut self, now: Instant) {
+        let askings = self.peers.values_mut().filter_map(|peer| peer.asking.as_mut());
+        askings.filter(|asking| now >= asking.due).for_each(|asking| asking.put_off(now));
+    }
+
     /// Delivers what an origin has sent, without what is missing. Of one that answers only what is
     /// missing first is given up: it has not been asked for the rest yet.
     fn give_up(&mut self, now: Instant, source: &str, reason: Reason, outcome: &mut Outcome) {
         let Outcome { ready, lost } = outcome;
         self.change(now, source, |peer, _| {
-            while peer.sequence.missing().is_some() {
-                lost.push((peer.sequence.give_up(ready), reason.text().to_owned()));
+            while let Some(missing) = peer.sequence.missing() {
+                let given_up = peer.sequence.give_up(ready);
+                lost.push(match missing {
+                    Missing::Range { .. } => (given_up, reason.text().to_owned()),
+                    Missing::Beginning => {
+                        let some = u64::from(peer.sequence.next() > Some(1));
+                        (some, format!("{}; how many there were is not known", reason.text()))
+                    }
+                });
                 if reason == Reason::InVain {
                     break;
                 }
@@ -230,7 +258,7 @@ impl Peers {
     pub(super) fn forget(&mut self, now: Instant) {
         let held_bytes = &mut self.held_bytes;
         self.peers.retain(|_, peer| {
-            let stays = now.saturating_duration_since(peer.heard) < self.kept_for;
+            let stays = peer.asking.is_some() || now < peer.heard + self.kept_for;
             if !stays {
                 *held_bytes -= peer.sequence.held_bytes();
             }
@@ -257,9 +285,8 @@ impl Peers {
 
     /// The nodes that were heard lately.
     pub(super) fn live(&self, now: Instant) -> HashSet<String> {
-        let is_live = |peer: &Peer| {
-            !peer.has_left && now.saturating_duration_since(peer.heard) < self.patience
-        };
+        let is_live =
+            |peer: &Peer| !peer.has_left && now < away_from(peer.heard, self.linked, self.patience);
         let live = self.peers.iter().filter(|(_, peer)| is_live(peer));
         live.map(|(source, _)| source.clone()).collect()
     }
@@ -268,6 +295,11 @@ impl Peers {
     pub(super) fn due(&self) -> Option<Instant> {
         self.peers.values().filter_map(|peer| Some(peer.asking.as_ref()?.due)).min()
     }
+}
+
+/// From when on a node is away that was heard last at `heard`.
+fn away_from(heard: Instant, linked: Instant, patience: Duration) -> Instant {
+    heard.max(linked) + patience
 }
 
 #[cfg(test)]
