@@ -15,7 +15,7 @@ use super::complaint::Complaint;
 use super::control::{Body, Control, MAX_WRAPPING};
 use super::counting::Counts;
 use super::envelope::{self, Delivery, Inbound, Outbound, Place};
-use super::peer::{ASK_AFTER, ASK_AGAIN};
+use super::peer::ASK_AFTER;
 use super::peers::{Answered, MAX_PEERS, Outcome, Peers, Question, Standing};
 use super::replay::Replay;
 use super::sequence::{Missing, Taken};
@@ -55,7 +55,6 @@ pub(crate) struct Limits {
 pub(crate) struct Node {
     status: Arc<Status>,
     epoch: u64,
-    started: Instant,
     limits: Limits,
     replay: Replay,
     peers: Peers,
@@ -79,7 +78,6 @@ impl Node {
         Self {
             status,
             epoch: since_1970.as_millis() as u64,
-            started: now,
             limits,
             replay: Replay::new(limits.replay_bytes, limits.replay_age),
             peers: Peers::new(now, limits.replay_bytes, patience, limits.replay_age + patience),
@@ -251,7 +249,7 @@ impl Node {
             }
             return;
         };
-        match self.peers.hear(now, &source, place.epoch) {
+        match self.hear_of(now, &source, place.epoch, here) {
             Standing::Kept => {}
             Standing::NoRoom => {
                 self.complain_of_no_room();
@@ -271,6 +269,20 @@ impl Node {
         self.settle(outcome, here);
     }
 
+    /// An origin is heard, which may need the room of another one.
+    fn hear_of(
+        &mut self,
+        now: Instant,
+        source: &str,
+        epoch: u64,
+        here: &mut impl Here,
+    ) -> Standing {
+        let mut outcome = Outcome::default();
+        let standing = self.peers.hear(now, source, epoch, &mut outcome);
+        self.settle(outcome, here);
+        standing
+    }
+
     fn read(&self, bytes: &[u8]) -> Result<Inbound, String> {
         let most = self.limits.max_envelope;
         if bytes.len() > most {
@@ -287,7 +299,7 @@ impl Node {
         if source == self.status.source {
             return;
         }
-        match self.peers.hear(now, &source, place.epoch) {
+        match self.hear_of(now, &source, place.epoch, here) {
             Standing::Kept => {}
             Standing::NoRoom => return self.lose(1, reason),
             Standing::Older => return count(&self.status.counters.duplicates, 1),
@@ -342,7 +354,7 @@ impl Node {
         if let Body::Again { envelope } = body {
             return self.hear_envelope(now, envelope.as_bytes(), true, here);
         }
-        match self.peers.hear(now, &source, epoch) {
+        match self.hear_of(now, &source, epoch, here) {
             Standing::Kept => self.peers.stay(&source),
             Standing::NoRoom => return self.complain_of_no_room(),
             Standing::Older => return,
@@ -441,7 +453,6 @@ impl Node {
                 self.beat(now, false);
             }
             self.ask(now, here);
-            self.peers.forget(now);
         }
         let complaints =
             [&mut self.ignored, &mut self.dropped, &mut self.lost, &mut self.forgotten];
@@ -461,9 +472,8 @@ impl Node {
             self.say(match missing {
                 Missing::Range { from, until } => Body::Ask { to, from, until },
                 Missing::Beginning => {
-                    // It is compared when the question is there; what takes longer is asked again.
-                    let age = now.saturating_duration_since(self.started) + ASK_AGAIN;
-                    Body::AskWithin { to, age: age.as_millis() as u64 }
+                    let age = self.peers.unheard_for(now).as_millis() as u64;
+                    Body::AskWithin { to, age }
                 }
             });
         }

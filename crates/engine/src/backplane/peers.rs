@@ -10,7 +10,9 @@ use super::envelope::{Delivery, MAX_FIELDS};
 use super::peer::{ASK_AGAIN, Peer};
 use super::sequence::{Missing, Taken};
 
-/// Origins that are kept in order at a time; envelopes of any more are delivered as they come.
+/// Origins that are kept in order at a time. Of one that is away only its place is kept, and that
+/// until another one needs the room: when it is back, it is known what was missed. While more are
+/// there, the envelopes of the rest are delivered as they come.
 pub(super) const MAX_PEERS: usize = 1_024;
 
 pub(super) struct Peers {
@@ -24,6 +26,9 @@ pub(super) struct Peers {
     kept_for: Duration,
     /// When the link came up: before that nobody could be heard.
     linked: Instant,
+    /// Who is not known has not been heard since then: since the start, or since the last word of one
+    /// that there is no room for.
+    unheard_since: Instant,
 }
 
 /// How an origin stands that was heard.
@@ -91,7 +96,15 @@ impl Peers {
         kept_for: Duration,
     ) -> Self {
         let (peers, held_bytes) = (HashMap::new(), 0);
-        Self { peers, held_bytes, max_held_bytes, patience, kept_for, linked: now }
+        Self {
+            peers,
+            held_bytes,
+            max_held_bytes,
+            patience,
+            kept_for,
+            linked: now,
+            unheard_since: now,
+        }
     }
 
     /// The link is up: from now on they can be heard and asked.
@@ -105,7 +118,13 @@ impl Peers {
     }
 
     /// An origin was heard: makes room for it if it is new or has started anew.
-    pub(super) fn hear(&mut self, now: Instant, source: &str, epoch: u64) -> Standing {
+    pub(super) fn hear(
+        &mut self,
+        now: Instant,
+        source: &str,
+        epoch: u64,
+        outcome: &mut Outcome,
+    ) -> Standing {
         if let Some(peer) = self.peers.get_mut(source) {
             if epoch < peer.epoch {
                 return Standing::Older;
@@ -117,11 +136,32 @@ impl Peers {
             peer.hear(now);
             return Standing::Kept;
         }
-        if self.peers.len() >= MAX_PEERS {
+        if self.peers.len() >= MAX_PEERS && !self.make_room(now, outcome) {
+            self.was_heard(now);
             return Standing::NoRoom;
         }
         self.peers.insert(source.to_owned(), Peer::new(now, epoch));
         Standing::Kept
+    }
+
+    /// Forgets one that has left, or the one that is away longest. False if all are there.
+    fn make_room(&mut self, now: Instant, outcome: &mut Outcome) -> bool {
+        let is_away =
+            |peer: &Peer| peer.has_left || now >= away_from(peer.heard, self.linked, self.patience);
+        let away = self.peers.iter().filter(|(_, peer)| is_away(peer));
+        let longest = away.min_by_key(|(_, peer)| (!peer.has_left, peer.heard));
+        let Some(source) = longest.map(|(source, _)| source.clone()) else { return false };
+        self.give_up(now, &source, Reason::Silent, outcome);
+        if let Some(peer) = self.peers.remove(&source) {
+            self.was_heard(peer.heard);
+        }
+        true
+    }
+
+    /// One that is not known any more was heard at that time: it must not be asked for what it has
+    /// sent until then, nor for what [`Self::unheard_for`] adds to it.
+    fn was_heard(&mut self, at: Instant) {
+        self.unheard_since = self.unheard_since.max(at + ASK_AGAIN);
     }
 
     /// Takes an envelope of an origin that is kept; `None` if there is nothing to deliver of it.
@@ -254,18 +294,6 @@ impl Peers {
         });
     }
 
-    /// Forgets those that have nothing left of what was heard of them.
-    pub(super) fn forget(&mut self, now: Instant) {
-        let held_bytes = &mut self.held_bytes;
-        self.peers.retain(|_, peer| {
-            let stays = peer.asking.is_some() || now < peer.heard + self.kept_for;
-            if !stays {
-                *held_bytes -= peer.sequence.held_bytes();
-            }
-            stays
-        });
-    }
-
     /// Lets `change` act on a peer, with the room that there is to hold more, and looks after what is
     /// missing.
     fn change<R>(
@@ -281,6 +309,12 @@ impl Peers {
         self.held_bytes = self.held_bytes + peer.sequence.held_bytes() - held;
         peer.look_after_gap(now);
         Some(result)
+    }
+
+    /// For how long a node may have been sending that is not known, and not been heard. The time that
+    /// the question takes is added; if it takes longer, it is asked again.
+    pub(super) fn unheard_for(&self, now: Instant) -> Duration {
+        (now + ASK_AGAIN).saturating_duration_since(self.unheard_since)
     }
 
     /// The nodes that were heard lately.
