@@ -3,6 +3,7 @@
 // One chat over several servers: each on a bus of the tests' own, in this process or in another one.
 
 const { once } = require('node:events');
+const net = require('node:net');
 const { endBuses } = require('./bus.js');
 const { endForked, forkServer } = require('./forked.js');
 const { Nats } = require('./nats.js');
@@ -458,4 +459,27 @@ describe.each([['redis', Redis], ['nats', Nats]])('with %s', (kind, Bus) => {
       expect(b.log.text()).not.toContain('the-right-one');
     });
   });
+});
+
+test('a link on which others are heard and the own server is not is made again', async () => {
+  const [one, other] = [await new Redis().start(), await new Redis().start()];
+  // A server subscribes on its first connection and publishes on its second: here they lead to two servers that know nothing of each other.
+  let connections = 0;
+  let isAsunder = true;
+  const way = net.createServer((socket) => {
+    connections += 1;
+    const onward = net.connect(isAsunder && connections % 2 === 0 ? other.port : one.port, '127.0.0.1');
+    for (const [from, to] of [[socket, onward], [onward, socket]]) from.on('error', () => {}).on('close', () => to.destroy()).pipe(to);
+  }).listen(0, '127.0.0.1');
+  await once(way, 'listening');
+  const on = (port) => ({ wsBackplane: 'redis', wsBackplaneUrl: `redis://127.0.0.1:${port}`, ...QUICK });
+  const [a, b, c] = [await serve(chat, on(way.address().port)), await serve(chat, on(one.port)), await serve(chat, on(other.port))];
+  await until(() => /No link to .*no answer within/.test(a.log.text()), 'the line', WAIT);
+  isAsunder = false;
+  await meet([a, b]);
+  const [here, there] = [await join(a), await join(b)];
+  here.send('whole again');
+  expect(await there.next()).toBe('whole again');
+  expect(c.server.backplane.state).toBe('connected');
+  way.close();
 });

@@ -65,6 +65,8 @@ pub(crate) struct Node {
     /// What the bus takes; not known before the first link.
     max_payload: usize,
     next_beat: Instant,
+    /// The first beat that has not come back.
+    beat_out: Option<Instant>,
     ignored: Complaint,
     dropped: Complaint,
     lost: Complaint,
@@ -87,6 +89,7 @@ impl Node {
             is_connected: false,
             max_payload: usize::MAX,
             next_beat: now,
+            beat_out: None,
             ignored: Complaint::new("Envelopes of other nodes that were ignored"),
             dropped: Complaint::new("Envelopes that did not reach the other nodes"),
             lost: Complaint::new("Envelopes of other nodes that were lost"),
@@ -150,6 +153,7 @@ impl Node {
     /// The link is gone, and with it what was on its way.
     pub(crate) fn link_down(&mut self) {
         self.is_connected = false;
+        self.beat_out = None;
         self.control.clear();
         self.control_bytes = 0;
     }
@@ -210,6 +214,7 @@ impl Node {
 
     fn beat(&mut self, now: Instant, hello: bool) {
         self.next_beat = now + self.limits.heartbeat;
+        self.beat_out.get_or_insert(now);
         self.say(Body::Beat { head: self.replay.head(), hello });
     }
 
@@ -233,38 +238,65 @@ impl Node {
     }
 
     fn hear_envelope(&mut self, now: Instant, bytes: &[u8], is_again: bool, here: &mut impl Here) {
-        let Inbound { source, place, delivery } = match self.read(bytes) {
-            Ok(inbound) => inbound,
-            Err(reason) => return self.pass_over(now, bytes, reason, here),
+        let (source, place, read) = match self.read(bytes) {
+            Ok(Inbound { source, place, delivery }) => (source, place, Ok(delivery)),
+            // What its origin sends after it must not wait for it.
+            Err(reason) => match envelope::decode_place(bytes) {
+                Some((source, place)) => (source, Some(place), Err(reason)),
+                None => return self.ignore(reason),
+            },
         };
         if source == self.status.source {
             return;
         }
-        let Some(place) = place else {
+        match place {
+            Some(place) => self.hear_numbered(now, &source, place, read, is_again, here),
             // Of another framework, which will not send it again.
-            if here.is_over() {
+            None if here.is_over() => {
                 self.lose(1, "the process holds more than TINA4_MAX_BUFFERED".into());
-            } else {
-                self.deliver(&delivery, here);
             }
-            return;
-        };
-        match self.hear_of(now, &source, place.epoch, here) {
+            None => self.deliver_at_once(read, here),
+        }
+    }
+
+    /// Whatever is to be done with it is done now: it has no place, or there is none to keep it in.
+    fn deliver_at_once(&mut self, read: Result<Delivery, String>, here: &mut impl Here) {
+        match read {
+            Ok(delivery) => self.deliver(&delivery, here),
+            Err(reason) => self.lose(1, reason),
+        }
+    }
+
+    fn hear_numbered(
+        &mut self,
+        now: Instant,
+        source: &str,
+        place: Place,
+        read: Result<Delivery, String>,
+        is_again: bool,
+        here: &mut impl Here,
+    ) {
+        match self.hear_of(now, source, place.epoch, here) {
             Standing::Kept => {}
             Standing::NoRoom => {
                 self.complain_of_no_room();
-                return self.deliver(&delivery, here);
+                return self.deliver_at_once(read, here);
             }
             Standing::Older => return count(&self.status.counters.duplicates, 1),
         }
         if here.is_over() {
-            return self.peers.heard_head(now, &source, place.seq);
+            return self.peers.heard_head(now, source, place.seq);
         }
         let mut outcome = Outcome::default();
-        match self.peers.take(now, &source, place.seq, Some(delivery), &mut outcome) {
-            Taken::Duplicate => count(&self.status.counters.duplicates, 1),
-            Taken::Ready | Taken::Held if is_again => count(&self.status.counters.recovered, 1),
-            Taken::Ready | Taken::Held | Taken::NoRoom => {}
+        let (delivery, refused) = match read {
+            Ok(delivery) => (Some(delivery), None),
+            Err(reason) => (None, Some(reason)),
+        };
+        match (self.peers.take(now, source, place.seq, delivery, &mut outcome), refused) {
+            (Taken::Duplicate, _) => count(&self.status.counters.duplicates, 1),
+            (Taken::NoRoom, _) => {}
+            (_, Some(reason)) => self.lose(1, reason),
+            (_, None) => count(&self.status.counters.recovered, u64::from(is_again)),
         }
         self.settle(outcome, here);
     }
@@ -289,28 +321,6 @@ impl Node {
             return Err(format!("an envelope of {} bytes is larger than {most}", bytes.len()));
         }
         envelope::decode(bytes).map_err(|error| error.to_string())
-    }
-
-    /// An envelope cannot be taken: what its origin sends after it must not wait for it.
-    fn pass_over(&mut self, now: Instant, bytes: &[u8], reason: String, here: &mut impl Here) {
-        let Some((source, place)) = envelope::decode_place(bytes) else {
-            return self.ignore(reason);
-        };
-        if source == self.status.source {
-            return;
-        }
-        match self.hear_of(now, &source, place.epoch, here) {
-            Standing::Kept => {}
-            Standing::NoRoom => return self.lose(1, reason),
-            Standing::Older => return count(&self.status.counters.duplicates, 1),
-        }
-        let mut outcome = Outcome::default();
-        match self.peers.take(now, &source, place.seq, None, &mut outcome) {
-            Taken::Duplicate => count(&self.status.counters.duplicates, 1),
-            Taken::Ready | Taken::Held => self.lose(1, reason),
-            Taken::NoRoom => {}
-        }
-        self.settle(outcome, here);
     }
 
     fn complain_of_no_room(&mut self) {
@@ -349,6 +359,7 @@ impl Node {
             return self.ignore("it is no control message".into());
         };
         if source == self.status.source {
+            self.beat_out = None;
             return;
         }
         if let Body::Again { envelope } = body {
@@ -442,6 +453,15 @@ impl Node {
         self.counts.end(now, |id, sum| here.counted(id, sum));
     }
 
+    /// Whether what is said does not come back: then nobody hears it, whoever is heard here.
+    pub(crate) fn is_unheard(&self, now: Instant) -> bool {
+        self.unheard_from().is_some_and(|from| now >= from)
+    }
+
+    fn unheard_from(&self) -> Option<Instant> {
+        Some(self.beat_out? + self.limits.heartbeat * PATIENCE)
+    }
+
     /// Does what is due by the clock.
     pub(crate) fn tick(&mut self, now: Instant, here: &mut impl Here) {
         let dropped = self.replay.expire(now);
@@ -484,7 +504,7 @@ impl Node {
     pub(crate) fn pause(&self, now: Instant) -> Duration {
         let asks = self.is_connected.then(|| self.peers.due()).flatten();
         let beat = self.is_connected.then_some(self.next_beat);
-        [asks, beat, self.counts.due()]
+        [asks, beat, self.unheard_from(), self.counts.due()]
             .into_iter()
             .flatten()
             .map(|due| due.saturating_duration_since(now))

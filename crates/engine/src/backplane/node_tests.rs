@@ -61,6 +61,8 @@ struct Party {
     inbox: VecDeque<(Instant, Channel, Bytes)>,
     published: u64,
     is_linked: bool,
+    /// What it says does not come onto the bus, or not to where it listens.
+    is_half_linked: bool,
 }
 
 impl Party {
@@ -72,6 +74,7 @@ impl Party {
             inbox: VecDeque::new(),
             published: 0,
             is_linked: false,
+            is_half_linked: false,
         }
     }
 }
@@ -180,6 +183,9 @@ impl Bus {
                 match message.0 {
                     Channel::Messages => self.seen.push(message.1.clone()),
                     Channel::Control => self.said.push(message.1.clone()),
+                }
+                if self.parties[from].is_half_linked {
+                    continue;
                 }
                 for to in 0..self.parties.len() {
                     self.put(to, message.clone());
@@ -866,4 +872,25 @@ fn a_node_that_had_to_be_forgotten_while_it_was_away_gives_nothing_twice() {
     bus.publish(0);
     bus.run(200);
     assert_eq!(bus.numbers(1, 0), [1, 2, 3, 4, 5, 6, 7]);
+}
+
+#[test]
+fn a_link_is_dead_on_which_a_node_hears_others_and_not_itself() {
+    let mut bus = Bus::linked(2, LIMITS);
+    bus.parties[0].is_half_linked = true;
+    for second in 0..5 {
+        let is_dead = bus.parties[0].node.is_unheard(bus.now);
+        assert_eq!(is_dead, second >= 4, "after {second} s");
+        bus.publish(1);
+        bus.run(200);
+        assert!(!bus.parties[1].node.is_unheard(bus.now));
+    }
+    assert_eq!(bus.numbers(0, 1).len(), 5);
+    bus.parties[0].is_half_linked = false;
+    bus.cut(0);
+    bus.run(1_000);
+    assert!(!bus.parties[0].node.is_unheard(bus.now), "there is none");
+    bus.link(0);
+    bus.run(1_000);
+    assert!(!bus.parties[0].node.is_unheard(bus.now));
 }

@@ -274,11 +274,10 @@ impl Core {
 
     /// Speaks and listens until the link is dead; says why it is.
     async fn serve(&self, sender: Sender, receiver: Receiver) -> LinkError {
-        let heard = Cell::new(Instant::now());
         tokio::select! {
-            error = self.listen(receiver, &heard) => error,
+            error = self.listen(receiver) => error,
             error = self.speak(sender) => error,
-            error = self.watch(&heard) => error,
+            error = self.watch() => error,
         }
     }
 
@@ -307,14 +306,13 @@ impl Core {
         }
     }
 
-    async fn listen(&self, mut receiver: Receiver, heard: &Cell<Instant>) -> LinkError {
+    async fn listen(&self, mut receiver: Receiver) -> LinkError {
         let mut messages: Vec<(Channel, Bytes)> = Vec::new();
         loop {
             if let Err(error) = receiver.receive(&mut messages).await {
                 return error;
             }
             let now = Instant::now();
-            heard.set(now);
             for (channel, bytes) in messages.drain(..) {
                 // Whatever anyone can make the engine do with it must not end the backplane.
                 let hearing = catch_unwind(AssertUnwindSafe(|| {
@@ -332,7 +330,7 @@ impl Core {
     }
 
     /// Does what is due, and notices a link that is dead without saying so.
-    async fn watch(&self, heard: &Cell<Instant>) -> LinkError {
+    async fn watch(&self) -> LinkError {
         loop {
             self.tick();
             let pause = self.node.borrow().pause(Instant::now());
@@ -340,8 +338,8 @@ impl Core {
                 () = sleep(pause.max(Duration::from_millis(1))) => {}
                 () = self.sooner.notified() => {}
             }
-            // The own beats come back, so that there is always something to hear.
-            if heard.get().elapsed() >= self.silence {
+            // What others say proves only the half of the link on which it comes.
+            if self.node.borrow().is_unheard(Instant::now()) {
                 return no_answer(self.silence);
             }
         }
