@@ -132,7 +132,9 @@ impl<'a> Control<'a> {
         let numbers = [fields.head, fields.from, fields.until, fields.first, fields.last];
         let is_ours = is_source(&fields.src)
             && numbers.into_iter().flatten().all(|number| number <= MAX_NUMBER);
-        if !is_ours {
+        // What is after the last one cannot be the first.
+        let is_ahead = |first: u64| fields.head.is_some_and(|head| first > head + 1);
+        if !is_ours || fields.first.is_some_and(is_ahead) {
             return None;
         }
         let body = match fields.kind.as_str() {
@@ -197,6 +199,7 @@ mod tests {
             br#"{"src":"0123456789abcdef","kind":"beat","head":-1}"#,
             br#"{"src":"0123456789abcdef","kind":"beat","head":18446744073709551615}"#,
             br#"{"src":"me","kind":"bye"}"#,
+            br#"{"src":"0123456789abcdef","kind":"answer","to":"f","from":1,"first":9,"last":8,"head":7}"#,
         ] {
             assert!(Control::decode(bytes).is_none(), "{}", String::from_utf8_lossy(bytes));
         }

@@ -282,7 +282,7 @@ impl Node {
                 self.complain_of_no_room();
                 return self.deliver_at_once(read, here);
             }
-            Standing::Older => return count(&self.status.counters.duplicates, 1),
+            Standing::Other => return self.ignore_other(source),
         }
         if here.is_over() {
             return self.peers.heard_head(now, source, place.seq);
@@ -321,6 +321,10 @@ impl Node {
             return Err(format!("an envelope of {} bytes is larger than {most}", bytes.len()));
         }
         envelope::decode(bytes).map_err(|error| error.to_string())
+    }
+
+    fn ignore_other(&mut self, source: &str) {
+        self.ignore(format!("node {source} is heard with another start"));
     }
 
     fn complain_of_no_room(&mut self) {
@@ -368,7 +372,7 @@ impl Node {
         match self.hear_of(now, &source, epoch, here) {
             Standing::Kept => self.peers.stay(&source),
             Standing::NoRoom => return self.complain_of_no_room(),
-            Standing::Older => return,
+            Standing::Other => return self.ignore_other(&source),
         }
         let is_for_me = |to: &str| to == self.status.source;
         match body {

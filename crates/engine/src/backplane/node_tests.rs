@@ -894,3 +894,39 @@ fn a_link_is_dead_on_which_a_node_hears_others_and_not_itself() {
     bus.run(1_000);
     assert!(!bus.parties[0].node.is_unheard(bus.now));
 }
+
+#[test]
+fn a_node_is_not_muted_by_one_that_claims_to_be_it_after_a_new_start() {
+    let mut bus = Bus::linked(2, LIMITS);
+    bus.publish(0);
+    bus.run(5);
+    let (source, epoch) = (bus.parties[0].node.status.source.clone(), bus.parties[0].node.epoch);
+    for forged in [epoch - 1, epoch + 1] {
+        let envelope =
+            format!(r#"{{"src":"{source}","kind":"room","text":"","epoch":{forged},"seq":1}}"#);
+        bus.put(1, (Channel::Messages, envelope.into()));
+        let body = Body::Beat { head: 0, hello: true };
+        let beat = Control { source: source.clone(), epoch: forged, body }.encode();
+        bus.put(1, (Channel::Control, beat));
+    }
+    (0..10).for_each(|_| bus.publish(0));
+    bus.run(200);
+    bus.assert_everyone_has_everything();
+    assert_eq!(bus.counter(1, |counters| read(&counters.ignored)), 4);
+}
+
+#[test]
+fn a_node_that_was_claimed_before_it_was_heard_is_heard_after_a_while() {
+    let mut bus = Bus::new(2, LIMITS);
+    let (source, epoch) = (bus.parties[0].node.status.source.clone(), bus.parties[0].node.epoch);
+    bus.link(1);
+    let forged =
+        format!(r#"{{"src":"{source}","kind":"room","text":"","epoch":{},"seq":1}}"#, epoch + 1);
+    bus.put(1, (Channel::Messages, forged.into()));
+    bus.run(1);
+    bus.link(0);
+    bus.run(1_000);
+    bus.publish(0);
+    bus.run(20);
+    assert_eq!(bus.numbers(1, 0), [1]);
+}

@@ -38,8 +38,8 @@ pub(super) enum Standing {
     Kept,
     /// There is no room to keep it in order.
     NoRoom,
-    /// It has started anew since then.
-    Older,
+    /// It is heard with another start, and a source has only one.
+    Other,
 }
 
 /// Why what is missing is given up.
@@ -117,7 +117,7 @@ impl Peers {
         }
     }
 
-    /// An origin was heard: makes room for it if it is new or has started anew.
+    /// An origin was heard: makes room for it if it is new.
     pub(super) fn hear(
         &mut self,
         now: Instant,
@@ -126,15 +126,15 @@ impl Peers {
         outcome: &mut Outcome,
     ) -> Standing {
         if let Some(peer) = self.peers.get_mut(source) {
-            if epoch < peer.epoch {
-                return Standing::Older;
+            if epoch == peer.epoch {
+                peer.hear(now);
+                return Standing::Kept;
             }
-            if epoch > peer.epoch {
-                self.held_bytes -= peer.sequence.held_bytes();
-                *peer = Peer::new(now, epoch);
+            // Whoever is heard is believed.
+            if now < away_from(peer.heard, self.linked, self.patience) {
+                return Standing::Other;
             }
-            peer.hear(now);
-            return Standing::Kept;
+            self.forget(now, source, outcome);
         }
         if self.peers.len() >= MAX_PEERS && !self.make_room(now, outcome) {
             self.was_heard(now);
@@ -151,11 +151,15 @@ impl Peers {
         let away = self.peers.iter().filter(|(_, peer)| is_away(peer));
         let longest = away.min_by_key(|(_, peer)| (!peer.has_left, peer.heard));
         let Some(source) = longest.map(|(source, _)| source.clone()) else { return false };
-        self.give_up(now, &source, Reason::Silent, outcome);
-        if let Some(peer) = self.peers.remove(&source) {
+        self.forget(now, &source, outcome);
+        true
+    }
+
+    fn forget(&mut self, now: Instant, source: &str, outcome: &mut Outcome) {
+        self.give_up(now, source, Reason::Silent, outcome);
+        if let Some(peer) = self.peers.remove(source) {
             self.was_heard(peer.heard);
         }
-        true
     }
 
     /// One that is not known any more was heard at that time: it must not be asked for what it has

@@ -13,7 +13,8 @@ pub struct Counters {
     pub received: AtomicU64,
     /// That had been received before.
     pub duplicates: AtomicU64,
-    /// Malformed, of an unknown kind or too large, without a number; or without a usable path.
+    /// Malformed, of an unknown kind or too large, without a number; without a usable path; or in the
+    /// name of another node.
     pub ignored: AtomicU64,
     /// Of other nodes, received because they were asked for.
     pub recovered: AtomicU64,
