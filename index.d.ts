@@ -683,17 +683,17 @@ export interface BackplaneCounters {
   readonly received: number;
   /** Of other servers, dropped because they had come before. */
   readonly duplicates: number;
-  /** Ignored because they were malformed, too large or of an unknown kind. */
+  /** Ignored because they were no messages of a server: malformed, of an unknown kind, or in the name of another one. */
   readonly ignored: number;
   /** Of other servers, received late because this one asked for them again. */
   readonly recovered: number;
-  /** Of other servers, never received although this one asked. */
+  /** Of other servers, never delivered: they could not be had any more, or are larger than is taken here. */
   readonly lost: number;
-  /** Of this server, never published: too large, or too many while the backplane was away. */
+  /** Of this server, never published: too large, or too many while the backplane was away or slow. */
   readonly dropped: number;
   /** Of this server, sent again because another one asked. */
   readonly resent: number;
-  /** Of this server, asked for by another one when they were no longer kept. */
+  /** Of this server, asked for by another one when they were no longer kept, or too large. */
   readonly forgotten: number;
   /** How many times the connection to the backplane came up. */
   readonly connects: number;

@@ -25,6 +25,7 @@ mod sequence;
 mod socket;
 mod status;
 mod thread;
+mod troubles;
 
 use std::io;
 use std::sync::Arc;

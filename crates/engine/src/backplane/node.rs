@@ -11,7 +11,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 
 use super::channel::Channel;
-use super::complaint::Complaint;
 use super::control::{Body, Control, MAX_WRAPPING};
 use super::counting::Counts;
 use super::envelope::{self, Delivery, Inbound, Outbound, Place};
@@ -20,6 +19,7 @@ use super::peers::{Answered, MAX_PEERS, Outcome, Peers, Question, Standing};
 use super::replay::Replay;
 use super::sequence::{Missing, Taken};
 use super::status::{Status, count};
+use super::troubles::Troubles;
 use crate::event::LogLevel;
 
 /// Heartbeats without a word after which a node, or the link itself, is given up.
@@ -67,15 +67,13 @@ pub(crate) struct Node {
     next_beat: Instant,
     /// The first beat that has not come back.
     beat_out: Option<Instant>,
-    ignored: Complaint,
-    dropped: Complaint,
-    lost: Complaint,
-    forgotten: Complaint,
+    troubles: Troubles,
 }
 
 impl Node {
     pub(crate) fn new(now: Instant, status: Arc<Status>, limits: Limits) -> Self {
         let patience = limits.heartbeat * PATIENCE;
+        let troubles = Troubles::new(Arc::clone(&status));
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
             status,
@@ -90,12 +88,7 @@ impl Node {
             max_payload: usize::MAX,
             next_beat: now,
             beat_out: None,
-            ignored: Complaint::new("Envelopes of other nodes that were ignored"),
-            dropped: Complaint::new("Envelopes that did not reach the other nodes"),
-            lost: Complaint::new("Envelopes of other nodes that were lost"),
-            forgotten: Complaint::new(
-                "Envelopes that another node had missed and that cannot be sent again",
-            ),
+            troubles,
         }
     }
 
@@ -121,23 +114,21 @@ impl Node {
     }
 
     fn refuse(&mut self, bytes: usize, most: usize) {
-        self.count_dropped(1, format!("an envelope of {bytes} bytes is larger than {most}"));
+        self.troubles.drop(1, format!("an envelope of {bytes} bytes is larger than {most}"));
     }
 
     /// So many publishes never came here: they were more than there was time for.
     pub(crate) fn miss(&mut self, publishes: u64) {
-        self.count_dropped(publishes, "too many waited for the backplane's thread".into());
+        self.troubles.drop(publishes, "too many waited for the backplane's thread".into());
     }
 
     fn drop_unsent(&mut self, dropped: u64, variable: &str) {
-        self.count_dropped(dropped, format!("{variable} keeps no more while there is no link"));
-    }
-
-    fn count_dropped(&mut self, dropped: u64, reason: String) {
-        if dropped > 0 {
-            count(&self.status.counters.dropped, dropped);
-            self.dropped.add(dropped, reason);
-        }
+        let why = if self.is_connected {
+            ", and the bus takes less than is published"
+        } else {
+            " while there is no link"
+        };
+        self.troubles.drop(dropped, format!("{variable} keeps no more{why}"));
     }
 
     /// The link is up: from now on everything that is published is heard. The bus takes messages of
@@ -232,18 +223,13 @@ impl Node {
         }
     }
 
-    fn ignore(&mut self, reason: String) {
-        count(&self.status.counters.ignored, 1);
-        self.ignored.add(1, reason);
-    }
-
     fn hear_envelope(&mut self, now: Instant, bytes: &[u8], is_again: bool, here: &mut impl Here) {
         let (source, place, read) = match self.read(bytes) {
             Ok(Inbound { source, place, delivery }) => (source, place, Ok(delivery)),
             // What its origin sends after it must not wait for it.
             Err(reason) => match envelope::decode_place(bytes) {
                 Some((source, place)) => (source, Some(place), Err(reason)),
-                None => return self.ignore(reason),
+                None => return self.troubles.ignore(reason),
             },
         };
         if source == self.status.source {
@@ -253,7 +239,7 @@ impl Node {
             Some(place) => self.hear_numbered(now, &source, place, read, is_again, here),
             // Of another framework, which will not send it again.
             None if here.is_over() => {
-                self.lose(1, "the process holds more than TINA4_MAX_BUFFERED".into());
+                self.troubles.lose(1, "the process holds more than TINA4_MAX_BUFFERED".into());
             }
             None => self.deliver_at_once(read, here),
         }
@@ -263,7 +249,7 @@ impl Node {
     fn deliver_at_once(&mut self, read: Result<Delivery, String>, here: &mut impl Here) {
         match read {
             Ok(delivery) => self.deliver(&delivery, here),
-            Err(reason) => self.lose(1, reason),
+            Err(reason) => self.troubles.lose(1, reason),
         }
     }
 
@@ -278,8 +264,10 @@ impl Node {
     ) {
         match self.hear_of(now, source, place.epoch, here) {
             Standing::Kept => {}
+            // Whether it came before is not known; twice would be worse.
+            Standing::NoRoom if is_again => return count(&self.status.counters.duplicates, 1),
             Standing::NoRoom => {
-                self.complain_of_no_room();
+                self.troubles.crowd(MAX_PEERS);
                 return self.deliver_at_once(read, here);
             }
             Standing::Other => return self.ignore_other(source),
@@ -295,7 +283,7 @@ impl Node {
         match (self.peers.take(now, source, place.seq, delivery, &mut outcome), refused) {
             (Taken::Duplicate, _) => count(&self.status.counters.duplicates, 1),
             (Taken::NoRoom, _) => {}
-            (_, Some(reason)) => self.lose(1, reason),
+            (_, Some(reason)) => self.troubles.lose(1, reason),
             (_, None) => count(&self.status.counters.recovered, u64::from(is_again)),
         }
         self.settle(outcome, here);
@@ -324,11 +312,7 @@ impl Node {
     }
 
     fn ignore_other(&mut self, source: &str) {
-        self.ignore(format!("node {source} is heard with another start"));
-    }
-
-    fn complain_of_no_room(&mut self) {
-        self.ignored.add(1, format!("there are more than {MAX_PEERS} nodes, in no order now"));
+        self.troubles.ignore(format!("node {source} is heard with another start"));
     }
 
     /// Delivers what is ready, and counts what is lost.
@@ -337,14 +321,7 @@ impl Node {
             self.deliver(&delivery, here);
         }
         for (lost, reason) in outcome.lost {
-            self.lose(lost, reason);
-        }
-    }
-
-    fn lose(&mut self, lost: u64, reason: String) {
-        if lost > 0 {
-            count(&self.status.counters.lost, lost);
-            self.lost.add(lost, reason);
+            self.troubles.lose(lost, reason);
         }
     }
 
@@ -354,13 +331,13 @@ impl Node {
             return;
         }
         if !here.deliver(delivery) {
-            self.ignore("its path is not the path of a URL".into());
+            self.troubles.ignore("its path is not the path of a URL".into());
         }
     }
 
     fn hear_control(&mut self, now: Instant, bytes: &[u8], here: &mut impl Here) {
         let Some(Control { source, epoch, body }) = Control::decode(bytes) else {
-            return self.ignore("it is no control message".into());
+            return self.troubles.ignore("it is no control message".into());
         };
         if source == self.status.source {
             self.beat_out = None;
@@ -371,7 +348,7 @@ impl Node {
         }
         match self.hear_of(now, &source, epoch, here) {
             Standing::Kept => self.peers.stay(&source),
-            Standing::NoRoom => return self.complain_of_no_room(),
+            Standing::NoRoom => return self.troubles.crowd(MAX_PEERS),
             Standing::Other => return self.ignore_other(&source),
         }
         let is_for_me = |to: &str| to == self.status.source;
@@ -390,10 +367,7 @@ impl Node {
             }
             Body::Ask { to, from, until } if is_for_me(&to) => {
                 let first = self.replay.first_from(from, self.largest());
-                if first > from {
-                    count(&self.status.counters.forgotten, first - from);
-                    self.forgotten.add(first - from, "they are no longer kept or too large".into());
-                }
+                self.troubles.forget(first.saturating_sub(from));
                 self.answer(now, source, from, first, until);
             }
             Body::AskWithin { to, age } if is_for_me(&to) => {
@@ -436,7 +410,7 @@ impl Node {
     fn hear_answer(&mut self, now: Instant, source: &str, said: Answered, here: &mut impl Here) {
         let mut outcome = Outcome::default();
         for _ in 0..self.peers.hear_answer(now, source, said, &mut outcome) {
-            self.ignore(format!("node {source} has not come to its number"));
+            self.troubles.ignore(format!("node {source} has not come to its number"));
         }
         self.settle(outcome, here);
     }
@@ -478,12 +452,8 @@ impl Node {
             }
             self.ask(now, here);
         }
-        let complaints =
-            [&mut self.ignored, &mut self.dropped, &mut self.lost, &mut self.forgotten];
-        for complaint in complaints {
-            if let Some(message) = complaint.due(now) {
-                here.log(LogLevel::Warning, message);
-            }
+        for message in self.troubles.due(now) {
+            here.log(LogLevel::Warning, message);
         }
     }
 

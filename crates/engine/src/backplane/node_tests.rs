@@ -930,3 +930,27 @@ fn a_node_that_was_claimed_before_it_was_heard_is_heard_after_a_while() {
     bus.run(20);
     assert_eq!(bus.numbers(1, 0), [1]);
 }
+
+#[test]
+fn what_is_sent_again_of_a_node_that_there_is_no_room_for_is_not_delivered_again() {
+    let mut bus = Bus::linked(1, LIMITS);
+    bus.flood(0, 2_000);
+    bus.send_as_stranger(0, 1);
+    let again = envelope_of_stranger(1, "");
+    let envelope = std::str::from_utf8(&again).unwrap();
+    bus.say_as_stranger(0, Body::Again { envelope });
+    bus.run(2);
+    assert_eq!(bus.of_stranger(0), ["aa:1"]);
+}
+
+#[test]
+fn what_the_bus_takes_too_slowly_is_not_said_to_be_dropped_for_want_of_a_link() {
+    let limits = Limits { replay_bytes: 2_000, ..LIMITS };
+    let mut bus = Bus::linked(1, limits);
+    (0..100).for_each(|_| bus.publish(0));
+    bus.run(1);
+    assert!(bus.counter(0, |counters| read(&counters.dropped)) > 50);
+    let line = &bus.parties[0].here.logged[0];
+    assert!(line.contains("TINA4_WS_BACKPLANE_REPLAY_SIZE"), "{line}");
+    assert!(!line.contains("no link"), "{line}");
+}
