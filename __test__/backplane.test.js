@@ -414,6 +414,21 @@ describe.each([['redis', Redis], ['nats', Nats]])('with %s', (kind, Bus) => {
       expect(b.server.backplane.counters.lost).toBe(0);
     });
 
+    test('does not answer, a count takes as long as any and not until that is noticed a second time', async () => {
+      own = await new Bus().start();
+      const [a] = await start(2, { at: own, config: { wsBackplaneHeartbeat: 1 } });
+      own.pause();
+      const counts = [];
+      while (a.server.backplane.state === 'connected') {
+        counts.push(a.server.connectionCount('/ws/chat', { cluster: true }));
+        await sleep(50);
+      }
+      const lost = performance.now();
+      await Promise.all(counts);
+      expect(performance.now() - lost).toBeLessThan(2_500);
+      own.resume();
+    });
+
     test('is not there at the start, that is one line, and it is found when it comes', async () => {
       own = await new Bus().reserve();
       const [a, b] = [await serve(chat, on(own)), await serve(chat, on(own))];

@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -206,7 +207,7 @@ impl Core {
         let mut reason = String::new();
         loop {
             let connecting = timeout(self.silence, link::connect(&self.bus));
-            let failure = match connecting.await {
+            let failure = match self.tick_until(connecting).await {
                 Ok(Ok((sender, receiver))) => {
                     let up = Instant::now();
                     self.come_up(up, &sender, lost);
@@ -232,18 +233,20 @@ impl Core {
                 self.log(LogLevel::Warning, message);
             }
             lost.get_or_insert_with(Instant::now);
-            let tick = async {
-                loop {
-                    let pause = self.node.borrow().pause(Instant::now());
-                    sleep(pause).await;
-                    self.tick();
-                }
-            };
-            tokio::select! {
-                () = sleep(pause.mul_f64(rand::random_range(0.5..1.0))) => {}
-                () = tick => {}
-            }
+            self.tick_until(sleep(pause.mul_f64(rand::random_range(0.5..1.0)))).await;
             pause = (pause * 2).min(self.retry_delay);
+        }
+    }
+
+    /// Does what is due while there is no link.
+    async fn tick_until<T>(&self, done: impl Future<Output = T>) -> T {
+        let mut done = pin!(done);
+        loop {
+            let pause = self.node.borrow().pause(Instant::now());
+            if let Ok(done) = timeout(pause, &mut done).await {
+                return done;
+            }
+            self.tick();
         }
     }
 
