@@ -489,5 +489,14 @@ impl Node {
 }
 
 #[cfg(test)]
+#[path = "node_loss_tests.rs"]
+mod loss_tests;
+#[cfg(test)]
+#[path = "node_stranger_tests.rs"]
+mod stranger_tests;
+#[cfg(test)]
+#[path = "test_bus.rs"]
+mod test_bus;
+#[cfg(test)]
 #[path = "node_tests.rs"]
 mod tests;
