@@ -272,6 +272,19 @@ fn what_the_bus_does_not_take_holds_up_nothing_that_comes_after_it() {
 }
 
 #[test]
+fn an_answer_without_anything_is_not_waited_for() {
+    let mut bus = Bus::new(2, LIMITS);
+    bus.publish_bytes(0, 1_000);
+    bus.publish(0);
+    bus.parties[0].is_linked = true;
+    bus.parties[0].node.link_up(bus.now, 1_000);
+    bus.run(20);
+    bus.link(1);
+    bus.run(30);
+    assert_eq!(bus.numbers(1, 0), [2]);
+}
+
+#[test]
 fn what_is_too_large_here_is_lost_and_holds_up_nothing_that_comes_after_it() {
     let mut bus = Bus::linked(3, LIMITS);
     bus.parties[1].node.limits.max_envelope = 500;

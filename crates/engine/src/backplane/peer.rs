@@ -34,7 +34,7 @@ pub(super) struct Asking {
     /// The first number that was missing then.
     next: u64,
     /// The last number of the answer that is coming in.
-    pub(super) answered_until: u64,
+    pub(super) answered_until: Option<u64>,
 }
 
 impl Peer {
@@ -61,9 +61,9 @@ impl Peer {
         let asking = self.asking.get_or_insert_with(|| Asking::new(now, next));
         if next > asking.next {
             (asking.next, asking.in_vain) = (next, 0);
-            let is_answered = asking.answered_until > 0 && next > asking.answered_until;
+            let is_answered = asking.answered_until.is_some_and(|until| next > until);
             if is_answered {
-                asking.answered_until = 0;
+                asking.answered_until = None;
             }
             // Otherwise more of it is likely to come by itself.
             asking.due =
@@ -79,7 +79,7 @@ impl Asking {
             asked: None,
             in_vain: 0,
             next,
-            answered_until: 0,
+            answered_until: None,
         }
     }
 

@@ -224,7 +224,7 @@ impl Peers {
                 lost.push((skipped, format!("node {source} cannot send them again")));
             }
             if let Some(asking) = &mut peer.asking {
-                asking.answered_until = said.last;
+                asking.answered_until = Some(said.last);
                 asking.due = now + ASK_AGAIN;
             }
             forged
@@ -256,7 +256,7 @@ impl Peers {
                 continue;
             }
             if !asking.ask(now, peer.heard) {
-                let answers = asking.answered_until > 0;
+                let answers = asking.answered_until.is_some();
                 hopeless
                     .push((source.clone(), if answers { Reason::InVain } else { Reason::Silent }));
                 continue;
