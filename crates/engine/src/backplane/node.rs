@@ -371,7 +371,10 @@ impl Node {
                 self.answer(now, source, from, first, until);
             }
             Body::AskWithin { to, age } if is_for_me(&to) => {
-                let first = self.replay.first_within(now, Duration::from_millis(age));
+                let age = Duration::from_millis(age);
+                let first = self.replay.first_within(now, age);
+                // How many of them the other one was there for is not known.
+                self.troubles.forget(u64::from(self.replay.is_gone_within(now, age)));
                 self.answer(now, source, 0, first, self.replay.head());
             }
             Body::Answer { to, from, first, last, head } if is_for_me(&to) => {
@@ -488,15 +491,6 @@ impl Node {
     }
 }
 
-#[cfg(test)]
-#[path = "node_loss_tests.rs"]
-mod loss_tests;
-#[cfg(test)]
-#[path = "node_stranger_tests.rs"]
-mod stranger_tests;
-#[cfg(test)]
-#[path = "test_bus.rs"]
-mod test_bus;
 #[cfg(test)]
 #[path = "node_tests.rs"]
 mod tests;

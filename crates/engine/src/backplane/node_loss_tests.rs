@@ -30,6 +30,29 @@ fn what_no_longer_fits_is_counted_and_logged_on_both_sides() {
 }
 
 #[test]
+fn what_no_longer_fits_for_a_node_that_links_later_is_counted_as_well() {
+    let limits = Limits { replay_bytes: 2_000, ..LIMITS };
+    let mut bus = Bus::new(2, limits);
+    bus.link(0);
+    for _ in 0..100 {
+        bus.publish(0);
+        bus.step();
+    }
+    bus.run(100);
+    bus.start_one_more();
+    bus.link(2);
+    bus.run(100);
+    let forgotten = |bus: &Bus| bus.counter(0, |counters| read(&counters.forgotten));
+    assert_eq!((bus.numbers(2, 0).len(), forgotten(&bus)), (0, 0), "it was not there for any");
+    bus.link(1);
+    bus.run(100);
+    let numbers = bus.numbers(1, 0);
+    assert_eq!(numbers.last(), Some(&100));
+    assert!(numbers.len() < 50, "{}", numbers.len());
+    assert_eq!(forgotten(&bus), 1, "at least: how many it was there for is not known");
+}
+
+#[test]
 fn what_was_never_sent_and_no_longer_fits_is_dropped_and_said() {
     let limits = Limits { replay_bytes: 2_000, ..LIMITS };
     let mut bus = Bus::linked(2, limits);

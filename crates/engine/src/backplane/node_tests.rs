@@ -1,8 +1,15 @@
 //! What everyone gets, in which order, and how many are there.
 
-use super::test_bus::*;
+#[path = "node_loss_tests.rs"]
+mod loss;
+#[path = "node_stranger_tests.rs"]
+mod strangers;
+#[path = "test_bus.rs"]
+mod test_bus;
+
 use super::*;
 use crate::message::Kind;
+use test_bus::*;
 
 #[test]
 fn everyone_gets_everything_in_order_and_nobody_their_own() {

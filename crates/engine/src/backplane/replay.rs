@@ -29,12 +29,15 @@ pub(crate) struct Replay {
     bytes: usize,
     max_bytes: usize,
     max_age: Duration,
+    /// When the last one was sent that is gone.
+    gone: Option<Instant>,
 }
 
 impl Replay {
     /// Keeps at most `max_bytes` of envelopes, none for longer than `max_age`.
     pub(crate) fn new(max_bytes: usize, max_age: Duration) -> Self {
-        Self { entries: VecDeque::new(), first: 1, unsent: 1, bytes: 0, max_bytes, max_age }
+        let (entries, gone) = (VecDeque::new(), None);
+        Self { entries, first: 1, unsent: 1, bytes: 0, max_bytes, max_age, gone }
     }
 
     /// The number that the next envelope gets.
@@ -83,6 +86,7 @@ impl Replay {
     fn pop(&mut self) -> u64 {
         let Some(entry) = self.entries.pop_front() else { return 0 };
         self.bytes -= entry.envelope.len();
+        self.gone = entry.sent.or(self.gone);
         let was_unsent = self.unsent == self.first;
         self.first += 1;
         self.unsent = self.unsent.max(self.first);
@@ -137,6 +141,11 @@ impl Replay {
         let is_older = |sent: Instant| now.saturating_duration_since(sent) > age;
         let older = self.entries.partition_point(|entry| entry.sent.is_some_and(is_older));
         (self.first + older as u64).min(self.unsent)
+    }
+
+    /// Whether one that was sent within the last `age` is gone.
+    pub(crate) fn is_gone_within(&self, now: Instant, age: Duration) -> bool {
+        self.gone.is_some_and(|sent| now.saturating_duration_since(sent) <= age)
     }
 
     /// How many of the sent envelopes from `first` to `until`, each of at most `most` bytes, fit into

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use super::*;
 use crate::backplane::envelope::{Payload, Scope};
+use crate::backplane::status::Counters;
 use crate::message::Kind;
 
 pub(super) const LIMITS: Limits = Limits {
@@ -221,11 +222,7 @@ impl Bus {
         said.filter(|control| is_question(&control.body)).count()
     }
 
-    pub(super) fn counter(
-        &self,
-        of: usize,
-        read: fn(&super::super::status::Counters) -> u64,
-    ) -> u64 {
+    pub(super) fn counter(&self, of: usize, read: fn(&Counters) -> u64) -> u64 {
         read(&self.parties[of].node.status.counters)
     }
 
