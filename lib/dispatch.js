@@ -5,6 +5,7 @@ const { HttpDispatch } = require('./http-dispatch.js');
 const { CLOSED, GONE, Link } = require('./link.js');
 const { Links } = require('./links.js');
 const { Pending } = require('./pending.js');
+const { LONGEST_TIMER } = require('./timers.js');
 
 /** Kinds of events, as the addon numbers them. */
 const OPEN_EVENT = 1;
@@ -26,9 +27,6 @@ const MAX_BATCH_TIME = 2;
 const FLUSH_TIME = 0.03;
 /** The clock is read after every eighth event: reading it costs a noticeable part of a short handler. */
 const CLOCK_MASK = 7;
-
-/** Milliseconds of the longest timer of Node.js; more would be none. */
-const MAX_TIMER = 2 ** 31 - 1;
 
 /** No events. */
 const NONE = [];
@@ -87,7 +85,7 @@ class Dispatch {
   constructor(host, options) {
     this.#host = host;
     this.#router = options.router;
-    this.#closeGrace = Math.min(options.closeGrace, MAX_TIMER);
+    this.#closeGrace = Math.min(options.closeGrace, LONGEST_TIMER);
     this.#watch = options.watch;
     this.#http = new HttpDispatch(host, options);
     this.#onStopped = options.onStopped;

@@ -14,6 +14,7 @@ const { createLog } = require('./log.js');
 const native = require('./native.js');
 const { Router, countArguments } = require('./router.js');
 const { checkConfig, isDevelopment, readSettings } = require('./settings.js');
+const { LONGEST_TIMER } = require('./timers.js');
 const { useSecret } = require('./token.js');
 const { Watch } = require('./watch.js');
 
@@ -23,8 +24,6 @@ const { version: VERSION } = require('../package.json');
 const ROUTES_DIRECTORY = 'src/routes';
 /** Milliseconds that the engine's own end may take beyond the shutdown timeout. */
 const STOP_SLACK = 500;
-/** Milliseconds of the longest timer of Node.js; more would be none. */
-const MAX_TIMER = 2 ** 31 - 1;
 /** Milliseconds for the last messages to other processes, also when the shutdown timeout has passed. */
 const FINISH_SLACK = 200;
 
@@ -330,7 +329,7 @@ function listenError(cause, host, port) {
 async function within(milliseconds, promise) {
   let timer;
   const late = new Promise((resolve) => {
-    timer = setTimeout(resolve, Math.min(Math.max(0, milliseconds), MAX_TIMER));
+    timer = setTimeout(resolve, Math.min(Math.max(0, milliseconds), LONGEST_TIMER));
   });
   await Promise.race([promise, late]);
   clearTimeout(timer);

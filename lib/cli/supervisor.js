@@ -2,6 +2,7 @@
 
 const { spawn } = require('node:child_process');
 const { EventEmitter } = require('node:events');
+const { LONGEST_TIMER } = require('../timers.js');
 const { OFFER } = require('./inherit');
 
 /** How long a child may take to load the app and to be ready, in milliseconds. */
@@ -9,9 +10,6 @@ const LOAD_TIMEOUT = 30_000;
 
 /** How long a child that was told to close may take beyond its own shutdown timeout, in milliseconds, before it is killed. */
 const DRAIN_SLACK = 5_000;
-
-/** The longest time that a timer takes, in milliseconds. */
-const LONGEST_TIMER = 2 ** 31 - 1;
 
 /** The place of the listening socket among a child's files: after stdin, stdout, stderr and the IPC channel. */
 const LISTENER_FD = 4;

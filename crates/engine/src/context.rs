@@ -306,6 +306,18 @@ mod tests {
     }
 
     #[test]
+    fn what_nobody_reads_takes_no_place_among_the_log_lines() {
+        for (log_level, lines) in [(config::LogLevel::Info, 1), (config::LogLevel::Debug, 2)] {
+            let queue = Arc::new(EventQueue::new(Box::new(|| {})));
+            let config = Config { log_level, ..Config::default() };
+            let context: Context<()> = Context::new(0, Arc::new(Shared::new(config, 1)), queue);
+            context.log(LogLevel::Debug, "a client hung up".into());
+            context.log(LogLevel::Warning, "something was dropped".into());
+            assert_eq!(published(&context), lines);
+        }
+    }
+
+    #[test]
     fn opens_and_closes_alone_can_wait() {
         let context = context();
         let handle = Handle::from_number(0);

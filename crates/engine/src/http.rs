@@ -133,10 +133,7 @@ impl Http {
             async move {
                 traffic.flushed().await;
                 let response = http.serve(&mut request, peer.ip().to_canonical()).await;
-                if !request.body().is_end_stream() {
-                    traffic.left_unread();
-                }
-                traffic.end();
+                traffic.end(!request.body().is_end_stream());
                 Ok::<_, Infallible>(response)
             }
         });

@@ -40,7 +40,7 @@ pub(crate) struct Traffic {
     send_late: AtomicBool,
     /// The socket is full: something waits to be written.
     full: AtomicBool,
-    /// A body was not read to its end.
+    /// The body of the last request may not have been read to its end.
     unread: AtomicBool,
     /// The answer is written, and what the client still sends is thrown away.
     lingering: Since,
@@ -100,8 +100,9 @@ impl Traffic {
         self.head_late.store(false, Ordering::Relaxed);
     }
 
-    /// Its answer is there.
-    pub(crate) fn end(&self) {
+    /// Its answer is there, and some of its body may be `unread`.
+    pub(crate) fn end(&self, unread: bool) {
+        self.unread.store(unread, Ordering::Relaxed);
         self.rest.set(self.clock.now());
         self.serving.store(false, Ordering::Relaxed);
     }
@@ -141,11 +142,6 @@ impl Traffic {
     pub(crate) fn filled(&self) {
         self.full.store(true, Ordering::Relaxed);
         self.send.begin(self.clock.now());
-    }
-
-    /// A request was answered before all of its body had come.
-    pub(crate) fn left_unread(&self) {
-        self.unread.store(true, Ordering::Relaxed);
     }
 
     /// The socket is to be closed: whether what the client still sends must be read before. Closed
@@ -251,7 +247,7 @@ mod tests {
         traffic.begin();
         traffic.check(clock.now(), &config);
         assert!(!traffic.is_head_late(), "its handler may take as long as it does");
-        traffic.end();
+        traffic.end(false);
         traffic.check(clock.now(), &config);
         assert!(!traffic.is_head_late(), "silence has another limit");
     }

@@ -1,4 +1,5 @@
-//! The socket as hyper sees it: it ends when its time is over, and writes what is small at once.
+//! The socket as hyper sees it: it ends when its time is over, writes what is small at once, and is not
+//! closed before a client that was answered early has finished.
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;

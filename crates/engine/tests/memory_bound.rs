@@ -127,6 +127,19 @@ async fn a_frame_that_must_be_finished_does_not_shield_the_other_outboxes() {
     nothing_held(&server).await;
 }
 
+/// Waits until the engine holds no more than `bound`, and sees that it reads again.
+async fn goes_on_below(server: &Server, bound: usize) {
+    within("the rest fits", async {
+        while server.buffered() > bound {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    let mut echo = server.connect("/echo").await;
+    echo.send("read like all others").await;
+    assert_eq!(echo.text().await, "read like all others");
+}
+
 /// All but the last byte of a message of so many.
 fn unfinished(size: usize) -> Vec<u8> {
     let mut bytes = frame(true, opcode::TEXT, &vec![b'x'; size]);
@@ -151,15 +164,7 @@ async fn messages_that_are_never_finished_are_held_within_the_bound_of_the_proce
             futures_util::future::select_all(refused.into_iter().map(Box::pin)).await;
         assert_eq!(first.close().0, 1013);
         drop(others);
-        within("the rest fits", async {
-            while server.buffered() > BOUND {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        })
-        .await;
-        let mut echo = server.connect("/echo").await;
-        echo.send("read like all others").await;
-        assert_eq!(echo.text().await, "read like all others");
+        goes_on_below(&server, BOUND).await;
         drop(raws);
         nothing_held(&server).await;
     }
@@ -203,15 +208,7 @@ async fn many_small_outboxes_are_held_within_the_bound_of_the_process() {
         }
     })
     .await;
-    within("the rest fits", async {
-        while server.buffered() > BOUND {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    })
-    .await;
-    let mut echo = server.connect("/echo").await;
-    echo.send("read like all others").await;
-    assert_eq!(echo.text().await, "read like all others");
+    goes_on_below(&server, BOUND).await;
 }
 
 #[tokio::test]

@@ -114,9 +114,7 @@ fn a_gap_of_a_node_that_died_is_given_up_and_what_came_after_it_is_delivered() {
     bus.publish(0);
     bus.run(5);
     bus.publish(0);
-    bus.lost = 100;
-    bus.run(2);
-    bus.lost = 0;
+    bus.run_deaf(2);
     bus.publish(0);
     bus.run(2);
     bus.cut(0);
@@ -220,9 +218,7 @@ fn what_is_missing_of_one_that_said_goodbye_is_given_up() {
 fn one_that_said_goodbye_is_not_asked_any_more() {
     let mut bus = Bus::linked(2, LIMITS);
     bus.publish(0);
-    bus.lost = 100;
-    bus.run(1);
-    bus.lost = 0;
+    bus.run_deaf(1);
     bus.parties[0].node.leave();
     bus.run(50);
     assert_eq!(bus.parties[1].node.status.nodes(), 0);

@@ -207,6 +207,13 @@ impl Bus {
         (0..steps).for_each(|_| self.step());
     }
 
+    /// Runs while everything is lost.
+    pub(super) fn run_deaf(&mut self, steps: usize) {
+        let lost = std::mem::replace(&mut self.lost, 100);
+        self.run(steps);
+        self.lost = lost;
+    }
+
     /// What `of` published, as `at` received it.
     pub(super) fn numbers(&self, at: usize, of: usize) -> Vec<u64> {
         let prefix = format!("{of}:");
