@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use crate::event_queue::EventQueue;
 use crate::lease::Driver;
-use crate::outgoing::ToShard;
 use crate::shared::Shared;
+use crate::to_shard::ToShard;
 
 /// A shard is wanted when it has had two batches of handlers in this time. Less than a shard that is lent
 /// may go without a turn.

@@ -13,9 +13,9 @@
 //!   [`static_files`] pages and files
 //! - the border: `shared` configuration and counters of all shards; [`event`] what shards tell the
 //!   handlers' thread, and [`event_queue`] how it comes there; `command` what they are told; `lease`
-//!   who may touch a shard; [`outgoing`] commands not committed yet; [`driving`] when the handlers' thread
-//!   drives a shard itself; [`backplane`] the way to other processes;
-//!   [`publisher`] that thread's sending side; [`routes`] the table both read
+//!   who may touch a shard; `to_shard` what is not committed to it; [`outgoing`] frames for all of
+//!   them; [`driving`] when the handlers' thread drives a shard itself; [`backplane`] the way to other
+//!   processes; [`publisher`] that thread's sending side; [`routes`] the table both read
 //! - sockets: `extension` and `subprotocol` what is agreed; [`upgrade`] the opening handshake;
 //!   `socket` what is written to; `traffic` how long a socket under HTTP may take, and `wire` that
 //!   socket; `tasks` what runs on a shard; `context` what its sockets share; `connection` one upgraded
@@ -74,6 +74,7 @@ mod tasks;
 pub mod template;
 mod template_escape;
 mod template_filters;
+mod to_shard;
 mod token;
 pub mod topics;
 mod traffic;

@@ -4,9 +4,11 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use super::*;
+use crate::command::CommandBatch;
 use crate::config::Config;
 use crate::event::{Event, EventBatch};
 use crate::lease::Sleeper;
+use crate::to_shard::{BYTES_HERE, BYTES_LENT, COMMIT_BYTES, SOCKETS_HERE};
 use crate::topics::Topics;
 
 /// Notes how many commands each batch had, of a shard that is lent as if they were a hundred more.

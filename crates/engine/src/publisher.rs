@@ -11,9 +11,10 @@ use crate::backplane::Publishes;
 use crate::command::{Answer, Command, CommandQueue, Origin};
 use crate::event::Opened;
 use crate::outbox::Gauge;
-use crate::outgoing::{COMMIT_BYTES, Outgoing, Source, ToShard};
+use crate::outgoing::{Outgoing, Source};
 use crate::shared::Shared;
 use crate::slots::Handle;
+use crate::to_shard::{COMMIT_BYTES, ToShard};
 use crate::topics::{Topic, Topics};
 
 /// A connection whose `open` has been taken and which has not been released.

@@ -23,10 +23,10 @@ use crate::event_queue::EventQueue;
 use crate::http::{Http, Served};
 use crate::hub::Hub;
 use crate::outbox::{Chunk, PINS_AT_MOST};
-use crate::outgoing::ToShard;
 use crate::routes::Routes;
 use crate::shared::{Load, Shared};
 use crate::static_files::StaticFiles;
+use crate::to_shard::ToShard;
 
 mod asleep;
 #[cfg(target_os = "linux")]

@@ -33,6 +33,7 @@ const FLOORS: &[&str] = &[
     "event_queue",
     "command",
     "lease",
+    "to_shard",
     "outgoing",
     "driving",
     "backplane",
