@@ -2,8 +2,10 @@
 //! a socket.
 
 use std::io::{self, IoSlice};
+use std::net::Shutdown;
 
 use socket2::SockRef;
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use crate::config::Config;
@@ -30,6 +32,35 @@ impl Sink for TcpSink<'_> {
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         self.0.try_write_vectored(slices)
     }
+}
+
+/// A socket for the last that is written to it: [`end`] sends that, with the end of the stream in one
+/// segment, which is a packet and a wake of the peer less. Without an end the system sends it after
+/// 200 ms, or when the peer acknowledges something.
+pub(crate) struct LastSink<'a>(pub(crate) &'a mut TcpStream);
+
+#[cfg(target_os = "linux")]
+const LAST: i32 = libc::MSG_MORE;
+#[cfg(not(target_os = "linux"))]
+const LAST: i32 = 0;
+
+impl Sink for LastSink<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let socket = SockRef::from(&*self.0);
+        self.0.try_io(Interest::WRITABLE, || socket.send_with_flags(bytes, LAST))
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let socket = SockRef::from(&*self.0);
+        self.0.try_io(Interest::WRITABLE, || socket.send_vectored_with_flags(slices, LAST))
+    }
+}
+
+/// Ends the stream behind what was written. Only closed, a socket of which not all is read would throw
+/// away what a [`LastSink`] was given.
+pub(crate) fn end(stream: &TcpStream) {
+    // It fails on a socket that is gone already.
+    let _ = SockRef::from(stream).shutdown(Shutdown::Write);
 }
 
 /// A socket of which tokio knows only that it was full.
@@ -69,9 +100,48 @@ pub(crate) fn prepare_websocket(socket: SockRef<'_>, config: &Config) {
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
+    use std::io::{Read, Write};
     use std::time::Duration;
 
     use super::*;
+
+    /// A socket of ours, and its peer, which does not wait.
+    async fn pair() -> (TcpStream, std::net::TcpStream) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let peer = std::net::TcpStream::connect(address).expect("listening");
+        let (stream, _) = listener.accept().await.expect("a peer");
+        prepare(SockRef::from(&stream), &Config::default());
+        stream.writable().await.expect("open");
+        peer.set_nonblocking(true).expect("open");
+        (stream, peer)
+    }
+
+    #[tokio::test]
+    async fn the_last_that_is_written_goes_out_with_the_end() {
+        let (mut stream, mut peer) = pair().await;
+        assert_eq!(LastSink(&mut stream).write(b"last").expect("open"), 4);
+        let slices = [IoSlice::new(b" wo"), IoSlice::new(b"rds")];
+        assert_eq!(LastSink(&mut stream).write_vectored(&slices).expect("open"), 6);
+        let mut bytes = [0; 16];
+        let early = peer.read(&mut bytes).expect_err("nothing yet");
+        assert_eq!(early.kind(), io::ErrorKind::WouldBlock);
+        end(&stream);
+        assert_eq!(peer.read(&mut bytes).expect("open"), 10);
+        assert_eq!(&bytes[..10], b"last words");
+        assert_eq!(peer.read(&mut bytes).expect("open"), 0, "the end came with it");
+    }
+
+    #[tokio::test]
+    async fn the_last_reaches_a_peer_that_has_sent_what_nobody_read() {
+        let (mut stream, mut peer) = pair().await;
+        peer.write_all(b"in vain").expect("room");
+        LastSink(&mut stream).write(b"last words").expect("open");
+        end(&stream);
+        drop(stream);
+        let mut bytes = [0; 16];
+        assert_eq!(peer.read(&mut bytes).expect("it came before the reset"), 10);
+    }
 
     #[test]
     fn a_socket_is_prepared_as_its_listener_was() {

@@ -15,7 +15,7 @@ use crate::event::{Event, LogLevel};
 use crate::keepalive::Phase;
 use crate::message;
 use crate::outbox::{Chunk, Flushed};
-use crate::socket::{Socket, TcpSink};
+use crate::socket::{self, LastSink, Socket, TcpSink};
 
 impl Connection {
     /// Queues a frame that was sent to this connection alone, compressed if that was agreed.
@@ -93,7 +93,10 @@ impl Connection {
         };
         if !inner.blocked {
             let scratch = &mut *self.context.scratch.borrow_mut();
-            let mut flushed = inner.outbox.flush(&mut TcpSink(stream), scratch);
+            let mut flushed = match inner.phase {
+                Phase::Closed { .. } => inner.outbox.flush(&mut LastSink(stream), scratch),
+                _ => inner.outbox.flush(&mut TcpSink(stream), scratch),
+            };
             if let (Ok(Flushed::All), Phase::Open) = (&flushed, inner.phase)
                 && let Some(pong) = inner.rare.as_mut().and_then(|rare| rare.pong.take())
             {
@@ -116,6 +119,9 @@ impl Connection {
         }
         self.wrote(inner);
         if matches!(inner.phase, Phase::Closed { .. }) && inner.outbox.bytes() == 0 {
+            if let Some(Socket { stream, .. }) = &inner.socket {
+                socket::end(stream);
+            }
             self.end(inner);
         }
     }
