@@ -22,13 +22,23 @@ const WINDOW: u64 = 16;
 /// Several shards do more on their own threads if each turn brings this many events, of all of them
 /// together: they come faster than handlers take them, and what a wake costs is little for each.
 const FULL: u64 = 64;
-/// So does one, with requests: most of what they cost is the shard's. For messages a second thread is
-/// no gain, as their frames are then written in smaller pieces.
+/// So does one, with this many requests a turn, unless they are light and fewer than [`FULL`]: most of
+/// what they cost is the shard's. For messages a second thread is no gain, as their frames are then
+/// written in smaller pieces.
 const FULL_OF_REQUESTS: u64 = 8;
+/// Requests are light if they cost less than so many times what it costs to read them; with a handler
+/// that does next to nothing it is about four. Two threads would take no more of them, for what they
+/// tell each other costs as much as the one takes off the other.
+const LIGHT: u32 = 5;
+/// How long requests are read before it is known whether they are light: longer than the system stops a
+/// thread for others.
+const MEASURED: Duration = Duration::from_millis(20);
 /// The thread that drives gives memory back at most this often.
 const TIDY_APART: Duration = Duration::from_millis(500);
 /// How long shards that were given back for that, or had too much to write, are left to their threads.
 const REST: Duration = Duration::from_millis(200);
+/// The same for requests that are not light or too many, which takes a while to see and seldom changes.
+const REST_OF_REQUESTS: Duration = Duration::from_secs(2);
 
 /// What a turn on the handlers' thread was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +61,9 @@ pub struct Driving {
     /// When this thread gave memory back.
     tidied: Option<Instant>,
     window: Window,
+    /// While there are many requests: to read the clock twice a turn is a noticeable part of a turn
+    /// that brings one message.
+    measure: Option<Measure>,
 }
 
 /// One shard.
@@ -71,12 +84,26 @@ struct Window {
     requests: u64,
 }
 
+/// What requests cost, while shards are lent.
+struct Measure {
+    began: Instant,
+    /// How long the turns took.
+    reading: Duration,
+}
+
+impl Measure {
+    fn new(now: Instant) -> Self {
+        Self { began: now, reading: Duration::ZERO }
+    }
+}
+
 impl Driving {
     pub(crate) fn new(ways: &[Arc<ToShard>], events: Arc<EventQueue>, shared: Arc<Shared>) -> Self {
         let driven =
             |way| Driven { way: Arc::clone(way), descriptor: None, heard: false, last: None };
         let shards = ways.iter().map(driven).collect();
-        Self { shards, events, shared, rests_until: None, tidied: None, window: Window::default() }
+        let window = Window::default();
+        Self { shards, events, shared, rests_until: None, tidied: None, window, measure: None }
     }
 
     pub(crate) fn set_descriptors(&mut self, descriptors: Vec<Option<i32>>) {
@@ -131,7 +158,11 @@ impl Driving {
         self.weigh(Instant::now);
         let Some(shard) = self.shards.get(shard) else { return Turn::Elsewhere };
         let hushed = self.events.hush();
+        let began = self.measure.is_some().then(Instant::now);
         let driver = shard.way.lease().drive();
+        if let (Some(measure), Some(began)) = (&mut self.measure, began) {
+            measure.reading += began.elapsed();
+        }
         if driver == Driver::Asker {
             self.shared.drove.store(true, Ordering::Relaxed);
             self.shared.counters.driven.fetch_add(1, Ordering::Relaxed);
@@ -160,22 +191,43 @@ impl Driving {
     }
 
     /// Counts a turn. Gives the shards back if there is too much for one thread.
-    fn weigh(&mut self, now: impl FnOnce() -> Instant) {
+    fn weigh(&mut self, now: impl Fn() -> Instant) {
         self.window.turns += 1;
         if self.window.turns < WINDOW {
             return;
         }
-        let Window { turns, events, mut requests } = std::mem::take(&mut self.window);
-        requests += self.shared.answered.swap(0, Ordering::Relaxed);
-        let shards = self.shards.len();
-        if shards > 1 && events * shards as u64 >= turns * FULL
-            || requests >= turns * FULL_OF_REQUESTS
-        {
-            self.rests_until = Some(now() + REST);
-            for shard in &self.shards {
-                shard.way.lease().give_back();
+        let Window { turns, events, requests } = std::mem::take(&mut self.window);
+        let unhandled = self.shared.answered.swap(0, Ordering::Relaxed);
+        let shards = self.shards.len() as u64;
+        let many = |requests| requests >= turns * FULL_OF_REQUESTS;
+        let rest = if shards > 1 && events * shards >= turns * FULL || many(unhandled) {
+            REST
+        } else if many(requests + unhandled) {
+            if requests < turns * FULL && self.are_light(now()) {
+                return;
             }
+            REST_OF_REQUESTS
+        } else {
+            self.measure = None;
+            return;
+        };
+        self.measure = None;
+        self.rests_until = Some(now() + rest);
+        for shard in &self.shards {
+            shard.way.lease().give_back();
         }
+    }
+
+    /// Whether the many requests that come are light, as far as is known.
+    fn are_light(&mut self, now: Instant) -> bool {
+        let Measure { began, reading } = self.measure.get_or_insert_with(|| Measure::new(now));
+        if *reading < MEASURED {
+            return true;
+        }
+        let all = now.saturating_duration_since(*began);
+        let are_light = all < LIGHT * *reading;
+        self.measure = Some(Measure::new(now));
+        are_light
     }
 }
 
@@ -242,7 +294,8 @@ mod tests {
         // By shards, and events and requests that each turn brings: whether that is too much.
         for (shards, events, requests, too_much) in [
             (1, 10 * FULL, FULL_OF_REQUESTS - 1, false),
-            (1, FULL_OF_REQUESTS, FULL_OF_REQUESTS, true),
+            (1, FULL, FULL - 1, false),
+            (1, FULL, FULL, true),
             (2, FULL / 2 - 1, 0, false),
             (2, FULL / 2, 0, true),
             (4, FULL / 4, 0, true),
@@ -258,11 +311,45 @@ mod tests {
             if !too_much {
                 continue;
             }
-            for (late, again) in [(OFTEN, false), (REST - OFTEN / 2, false), (REST, true)] {
+            let rest = if requests > 0 { REST_OF_REQUESTS } else { REST };
+            for (late, again) in [(OFTEN, false), (rest - OFTEN / 2, false), (rest, true)] {
                 driving.heard(0, 1, 0);
                 wanted(&mut driving, now + late - OFTEN / 4);
                 driving.heard(0, 1, 0);
                 assert_eq!(!wanted(&mut driving, now + late).is_empty(), again, "{late:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn many_requests_are_too_much_unless_they_are_light() {
+        const BEFORE: Duration = Duration::from_nanos(1);
+        // By requests that each turn brings, how long they were read and how long that and all else
+        // took: whether they are too much.
+        for (requests, reading, all, too_much) in [
+            (FULL_OF_REQUESTS, MEASURED, LIGHT * MEASURED, true),
+            (FULL_OF_REQUESTS, MEASURED, LIGHT * MEASURED - BEFORE, false),
+            (FULL - 1, MEASURED - BEFORE, LIGHT * MEASURED, false),
+            (FULL_OF_REQUESTS - 1, MEASURED, 10 * LIGHT * MEASURED, false),
+        ] {
+            let (mut driving, now) = (driving(1), Instant::now());
+            driving.shards[0].way.want();
+            let look = |driving: &mut Driving, now: Instant| {
+                for _ in 0..WINDOW {
+                    driving.heard(0, requests as usize, requests as usize);
+                    driving.weigh(|| now);
+                }
+                driving.shards[0].way.is_lent()
+            };
+            assert!(look(&mut driving, now), "nothing is known of them");
+            if let Some(measure) = &mut driving.measure {
+                measure.reading = reading;
+            }
+            assert_eq!(!look(&mut driving, now + all), too_much, "{requests} {reading:?} {all:?}");
+            if too_much {
+                assert_eq!(driving.rests_until, Some(now + all + REST_OF_REQUESTS));
+                driving.shards[0].way.want();
+                assert!(look(&mut driving, now + all + REST), "what was does not count");
             }
         }
     }
