@@ -98,7 +98,7 @@ async function measureAll({ rows, servers, rounds, seconds, warmUp }) {
     return [`${row.name} ${server}`, result];
   })));
   for (let round = 0; round < rounds; round += 1) {
-    for (const row of rows) {
+    for (const row of rows.filter((one) => round < (one.rounds ?? rounds))) {
       for (const server of round % 2 === 0 ? servers : [...servers].reverse()) {
         const result = found.get(`${row.name} ${server}`);
         if (result === undefined || result.failed !== null) continue;

@@ -11,6 +11,7 @@
  * @property {'/echo'|'/room'|null} route On which a WebSocket is opened
  * @property {Record<string, string|number>} options For the load generator
  * @property {number} [least] Seconds it lasts at least
+ * @property {number} [rounds] In how many rounds it is measured at most
  * @property {Record<string, string>} [without] Servers that it is not measured on, and why
  */
 
@@ -57,8 +58,9 @@ function rate(name, options) {
   return { name, kind: 'latency', unit: 'message', work: 'rate', route: '/echo', options };
 }
 
+/** Once is enough: what else the machine does changes no memory, and waiting for it to settle takes long. */
 function idle(name, connections) {
-  return { name, kind: 'memory', unit: 'connection', work: 'idle', route: '/echo', options: { connections, bytes: 64 * 1024 } };
+  return { name, kind: 'memory', unit: 'connection', work: 'idle', route: '/echo', rounds: 1, options: { connections, bytes: 64 * 1024 } };
 }
 
 /** A row as a smoke run does it: connections at rest take time to open, and one shows as much as thousands. */

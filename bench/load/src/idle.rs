@@ -19,12 +19,14 @@ const WARM_UP: usize = 64;
 /// Messages under way at once.
 const AT_ONCE: usize = 64;
 
-/// Memory has settled when it changed by less than this for as long: servers that give memory back do so some seconds later.
+/// Memory has settled when it changed by less than this for as long.
 const STEADY: i64 = 128 * 1024;
 const STEADY_FOR: Duration = Duration::from_secs(3);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// It is taken as it is after this long.
-const MAX_SETTLING: Duration = Duration::from_secs(12);
+/// It has not before this: V8 looks 8 s after the last work for what it can give back.
+const MIN_SETTLING: Duration = Duration::from_secs(10);
+/// It is taken as it is after this long, before servers ask who does not answer pings.
+const MAX_SETTLING: Duration = Duration::from_secs(18);
 
 /// What came of it.
 pub(crate) struct Outcome {
@@ -76,7 +78,7 @@ fn settle(pid: u32) -> io::Result<(Memory, bool)> {
         if moved >= STEADY {
             (reference, since) = (now, Instant::now());
         }
-        let steady = since.elapsed() >= STEADY_FOR;
+        let steady = begin.elapsed() >= MIN_SETTLING && since.elapsed() >= STEADY_FOR;
         if steady || begin.elapsed() >= MAX_SETTLING {
             return Ok((now, steady));
         }
