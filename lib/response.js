@@ -259,7 +259,7 @@ class Tina4Response extends Callable {
     }
     if (!isRecord(options)) throw new TypeError(`${caller} takes an object as options, not ${describe(options)}.`);
     onlyKeys(options, COOKIE_OPTIONS, caller);
-    return this.header('set-cookie', cookie.serialize(name, String(value), { path: '/', ...options }));
+    return this.header('set-cookie', cookie.serialize(name, String(value), { ...options, path: options.path ?? '/' }));
   }
 
   /**

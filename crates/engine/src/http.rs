@@ -134,7 +134,8 @@ impl Http {
                 traffic.flushed().await;
                 let response = http.serve(&mut request, peer.ip().to_canonical()).await;
                 traffic.end(!request.body().is_end_stream());
-                Ok::<_, Infallible>(response)
+                let is_last = traffic.awaits_answer();
+                Ok::<_, Infallible>(if is_last { closing(response) } else { response })
             }
         });
         // No timer of hyper's: the sweep looks at the traffic.

@@ -19,6 +19,10 @@ use crate::slots::{Handle, Slots};
 /// other servers let it.
 const LINGER: Duration = Duration::from_secs(5);
 
+/// How long a client that has ended its side of the socket is taken for one that waits for its answer.
+/// Few do that, and one that has hung up looks the same; its request has its place until then.
+const HALF_CLOSED: Duration = Duration::from_secs(1);
+
 /// What a wire, the requests that come over it and the sweep tell each other. Atomic because hyper
 /// wants a stream that can be sent; all of it stays on one thread.
 #[derive(Debug)]
@@ -40,6 +44,10 @@ pub(crate) struct Traffic {
     send_late: AtomicBool,
     /// The socket is full: something waits to be written.
     full: AtomicBool,
+    /// The client has ended its side, and its answer is not there or not written.
+    ended: Since,
+    /// The sweep has found that it has waited long enough.
+    hung_up: AtomicBool,
     /// The body of the last request may not have been read to its end.
     unread: AtomicBool,
     /// The answer is written, and what the client still sends is thrown away.
@@ -64,6 +72,8 @@ impl Traffic {
             head_late: AtomicBool::new(false),
             send_late: AtomicBool::new(false),
             full: AtomicBool::new(false),
+            ended: Since::default(),
+            hung_up: AtomicBool::new(false),
             unread: AtomicBool::new(false),
             lingering: Since::default(),
             linger_over: AtomicBool::new(false),
@@ -98,6 +108,19 @@ impl Traffic {
         self.rest.end();
         // It came at the last moment, and what comes behind it has its own time.
         self.head_late.store(false, Ordering::Relaxed);
+    }
+
+    /// The wire has read the end: whether it is kept from hyper, which would throw the request away.
+    pub(crate) fn came_to_end(&self) -> bool {
+        if self.serving.load(Ordering::Relaxed) {
+            self.ended.begin(self.clock.now());
+        }
+        self.awaits_answer()
+    }
+
+    /// Whether the client has ended its side and waits for an answer, which will be the last.
+    pub(crate) fn awaits_answer(&self) -> bool {
+        self.ended.get().is_some() && !self.hung_up.load(Ordering::Relaxed)
     }
 
     /// Its answer is there, and some of its body may be `unread`.
@@ -173,7 +196,7 @@ impl Traffic {
         } else if self.send.get().is_some() {
             over(&self.send, config.send_timeout).then_some(&self.send_late)
         } else if self.serving.load(Ordering::Relaxed) {
-            None
+            over(&self.ended, HALF_CLOSED).then_some(&self.hung_up)
         } else {
             let late = over(&self.head, config.header_timeout)
                 || over(&self.rest, config.keep_alive_timeout);

@@ -65,8 +65,16 @@ impl AsyncRead for Wire {
         task: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.traffic.awaits_answer() {
+            // The task is woken by the answer, and by the sweep.
+            return Poll::Pending;
+        }
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(task, buffer);
+        let is_end = matches!(read, Poll::Ready(Ok(()))) && buffer.filled().len() == before;
+        if is_end && self.traffic.came_to_end() {
+            return Poll::Pending;
+        }
         if read.is_pending() && self.traffic.is_head_late() {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }

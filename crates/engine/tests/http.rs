@@ -1,6 +1,7 @@
 //! Requests and responses over the wire: what handlers are told, what the engine answers by itself,
 //! and what a request can cost.
 
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -302,28 +303,63 @@ async fn a_request_is_answered_once() {
 #[tokio::test]
 async fn a_client_that_hangs_up_leaves_nothing_waiting() {
     let server = App::new().request("GET", "/{name}", |_| None).start();
-    let mut raw = server.raw().await;
-    raw.write("GET /gone HTTP/1.1\r\nhost: a\r\n\r\n").await;
-    let gone = asked(&server, "/gone").await;
-    drop(raw);
-    // Its slot is free again: the next request gets the same one, under another handle.
-    let next = within("the slot", async {
-        for attempt in 0.. {
-            let mut raw = server.raw().await;
-            let target = format!("/next-{attempt}");
-            raw.write(format!("GET {target} HTTP/1.1\r\nhost: a\r\n\r\n")).await;
-            let next = asked(&server, &target).await;
-            if next.slot() == gone.slot() {
-                return (next, raw);
-            }
+    let waiting = || server.with(|engine| engine.held().requests.load(Ordering::Relaxed));
+    for how in ["reset", "end"] {
+        let mut raw = server.raw().await;
+        raw.write(format!("GET /{how} HTTP/1.1\r\nhost: a\r\n\r\n")).await;
+        let gone = asked(&server, &format!("/{how}")).await;
+        assert_eq!(waiting(), 1);
+        if how == "reset" {
+            raw.reset()
+        } else {
+            drop(raw)
         }
-        unreachable!("it does not count that far")
-    });
-    let (next, mut raw) = next.await;
-    assert_ne!(next, gone);
-    respond(&server, gone, "for nobody");
-    respond(&server, next, "for me");
-    assert_eq!(raw.response().await.text(), "for me");
+        within("its place", async {
+            while waiting() > 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await;
+        // Its slot is free again: the next request gets the same one, under another handle.
+        let next = within("the slot", async {
+            for attempt in 0.. {
+                let mut raw = server.raw().await;
+                let target = format!("/{how}-{attempt}");
+                raw.write(format!("GET {target} HTTP/1.1\r\nhost: a\r\n\r\n")).await;
+                let next = asked(&server, &target).await;
+                if next.slot() == gone.slot() {
+                    return (next, raw);
+                }
+            }
+            unreachable!("it does not count that far")
+        });
+        let (next, mut raw) = next.await;
+        assert_ne!(next, gone);
+        respond(&server, gone, "for nobody");
+        respond(&server, next, "for me");
+        assert_eq!(raw.response().await.text(), "for me");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_has_ended_its_side_gets_its_answer() {
+    let server =
+        App::new().request("GET", "/{name}", |_| None).request("POST", "/", |_| None).start();
+    let get = "GET /late HTTP/1.1\r\nhost: a\r\n\r\n";
+    let post = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\n\r\nbody";
+    for (request, target) in [(get, "/late"), (post, "/")] {
+        let mut raw = server.raw().await;
+        raw.write(request).await;
+        raw.stream.shutdown().await.expect("open");
+        let late = asked(&server, target).await;
+        // The end is there long before the answer.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        respond(&server, late, "better late");
+        let response = raw.response().await;
+        assert_eq!(response.text(), "better late");
+        assert_eq!(response.header("connection"), Some("close"));
+        assert_eq!(raw.rest().await, b"");
+    }
 }
 
 #[tokio::test]
