@@ -18,7 +18,7 @@ const { summarize } = require('./lib/summary.js');
 const NAMES = Object.keys(SERVERS);
 
 const HELP = `usage: npm run bench -- [options]
-  --rounds N       measurements of every server in every row, 1 to 100 (3)
+  --rounds N       measurements of every server in every row, 1 to 100 (3); memory is measured once
   --seconds S      of one measurement, 0.1 to 600 (3)
   --only TEXT      rows whose name has this text, for example "echo" or "room of 32"
   --servers NAMES  ${NAMES.join(',')} by default

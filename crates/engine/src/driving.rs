@@ -149,6 +149,8 @@ impl Driving {
             let often = last.is_some_and(|last| now.saturating_duration_since(last) < OFTEN);
             if often && !rests && !shard.way.is_lent() && watch(index) {
                 shard.way.want();
+                // What requests cost before says nothing of the time in between.
+                self.measure = None;
             }
         }
     }
@@ -352,6 +354,31 @@ mod tests {
                 assert!(look(&mut driving, now + all + REST), "what was does not count");
             }
         }
+    }
+
+    #[test]
+    fn the_time_for_which_a_shard_was_not_lent_is_not_what_requests_cost() {
+        let (mut driving, now) = (driving(1), Instant::now());
+        let look = |driving: &mut Driving, now: Instant| {
+            for _ in 0..WINDOW {
+                driving.heard(0, FULL_OF_REQUESTS as usize, FULL_OF_REQUESTS as usize);
+                driving.weigh(|| now);
+            }
+        };
+        driving.shards[0].way.want();
+        look(&mut driving, now);
+        // Its own thread takes it back while nobody asks anything.
+        driving.shards[0].way.lease().give_back();
+        let later = now + 10 * LIGHT * MEASURED;
+        for ended in [later - OFTEN / 2, later] {
+            driving.heard(0, 1, 1);
+            wanted(&mut driving, ended);
+        }
+        if let Some(measure) = &mut driving.measure {
+            measure.reading = MEASURED;
+        }
+        look(&mut driving, later);
+        assert!(driving.shards[0].way.is_lent());
     }
 
     #[test]
