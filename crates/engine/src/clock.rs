@@ -11,8 +11,8 @@ pub(crate) struct Clock {
     now: AtomicU64,
 }
 
-/// A moment of the clock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// A moment of the clock; by default that at which it began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Moment(u64);
 
 impl Clock {

@@ -5,17 +5,21 @@
 //! The only file of the engine with `unsafe`: a shard's state is not `Send`, and goes from one thread
 //! to another under this lock.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
-use std::thread::Thread;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::{ArcMutexGuard, Mutex, RawMutex};
 
+use crate::alarm::Alarm;
+use crate::clock::Moment;
 use crate::command::CommandBatch;
 
-/// How long a shard that is lent may have no turn before its thread takes it back: a handler that blocks must hold up nothing but handlers. To look costs its thread a wake.
-pub(crate) const LENT_PATIENCE: Duration = Duration::from_millis(2);
+/// How long a shard that is lent may have no turn before its thread takes it back, or [`PUT_OFF_APART`]
+/// less: a handler that blocks must hold up nothing but handlers.
+const LENT_PATIENCE: Duration = Duration::from_millis(4);
+/// Turns put that off at most this often: it is a call of the system.
+const PUT_OFF_APART: Duration = Duration::from_millis(1);
 
 /// What a sleeping shard does on another thread.
 pub(crate) trait Sleeper {
@@ -26,8 +30,9 @@ pub(crate) trait Sleeper {
     /// The batch, if it is no time for that.
     fn carry_out(&self, batch: CommandBatch) -> Result<(), CommandBatch>;
 
-    /// Of a shard that is lent: looks at its sockets, does all that there is to do and publishes.
-    fn turn(&self);
+    /// Of a shard that is lent: looks at its sockets, does all that there is to do and publishes. Says
+    /// when it began, by the shard's clock.
+    fn turn(&self) -> Moment;
 
     /// Of a shard that is lent: the same without a look, after a batch of any commands.
     fn carry_out_any(&self, batch: CommandBatch);
@@ -39,6 +44,8 @@ struct Leased {
     shard: Option<Box<dyn Sleeper>>,
     /// Its thread is not in its runtime, so that another may be.
     lent: bool,
+    /// The turn that has put the alarm off, of those since it was lent.
+    put_off: Option<Moment>,
 }
 
 // SAFETY: whoever has the lock is alone with the shard and all that it reaches, for the shard's thread
@@ -52,28 +59,31 @@ struct Leased {
 unsafe impl Send for Leased {}
 
 /// Clones are the same lease.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Lease {
     leased: Arc<Mutex<Leased>>,
     wish: Arc<Wish>,
 }
 
 /// What the thread that runs the handlers wants of the shard.
-#[derive(Default)]
 struct Wish {
     /// To have it lent. Ends when it is given or taken back.
     wanted: AtomicBool,
-    /// Turns of it, by which its thread knows that it is driven. A batch carried out is none: a handler
-    /// that never waits for the loop may commit without end.
-    turns: AtomicU64,
-    /// The shard's.
-    thread: OnceLock<Thread>,
+    /// Rings when the shard is to be driven by its own thread again. Each turn puts it off, and nothing
+    /// else does: a handler that never waits for the loop may commit without end. None where the system
+    /// has none.
+    alarm: Option<Alarm>,
+    patience: Duration,
 }
 
 impl Wish {
-    /// The caller has the lease.
-    fn count_turn(&self) {
-        self.turns.store(self.turns.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    fn put_off(&self) {
+        let Some(alarm) = &self.alarm else { return };
+        alarm.set(self.patience);
+        // Another thread may have given it back in between.
+        if !self.wanted.load(Ordering::SeqCst) {
+            alarm.ring();
+        }
     }
 }
 
@@ -92,10 +102,20 @@ pub(crate) enum Driver {
 #[must_use = "dropped, it lets other threads at the shard"]
 pub(crate) struct Awake(ArcMutexGuard<RawMutex, Leased>);
 
+impl Default for Lease {
+    fn default() -> Self {
+        Self::with_patience(LENT_PATIENCE)
+    }
+}
+
 impl Lease {
+    fn with_patience(patience: Duration) -> Self {
+        let (wanted, alarm) = (AtomicBool::default(), Alarm::new().ok());
+        Self { leased: Arc::default(), wish: Arc::new(Wish { wanted, alarm, patience }) }
+    }
+
     /// The shard begins, on this thread.
     pub(crate) fn begin(&self, shard: Box<dyn Sleeper>) -> Awake {
-        let _ = self.wish.thread.set(std::thread::current());
         let mut leased = self.leased.lock_arc();
         leased.shard = Some(shard);
         Awake(leased)
@@ -124,7 +144,7 @@ impl Lease {
     /// The batch, if the shard is not lent.
     pub(crate) fn carry_out_any(&self, batch: CommandBatch) -> Result<(), CommandBatch> {
         match self.leased.try_lock().as_deref() {
-            Some(Leased { shard: Some(shard), lent: true }) => {
+            Some(Leased { shard: Some(shard), lent: true, .. }) => {
                 shard.carry_out_any(batch);
                 Ok(())
             }
@@ -132,7 +152,13 @@ impl Lease {
         }
     }
 
-    /// Wants the shard lent; true if that is new, and its thread must be woken to hear of it.
+    /// Whether the shard can be lent.
+    pub(crate) fn can_be_lent(&self) -> bool {
+        self.wish.alarm.is_some()
+    }
+
+    /// Wants the shard lent, which must be possible; true if that is new, and its thread must be woken to
+    /// hear of it.
     pub(crate) fn want(&self) -> bool {
         !self.wish.wanted.swap(true, Ordering::AcqRel)
     }
@@ -144,10 +170,10 @@ impl Lease {
 
     /// Gives the shard back, and wakes its thread.
     pub(crate) fn give_back(&self) {
-        if self.wish.wanted.swap(false, Ordering::AcqRel)
-            && let Some(thread) = self.wish.thread.get()
+        if self.wish.wanted.swap(false, Ordering::SeqCst)
+            && let Some(alarm) = &self.wish.alarm
         {
-            thread.unpark();
+            alarm.ring();
         }
     }
 
@@ -157,9 +183,14 @@ impl Lease {
             // Given back, though its thread may not have noticed yet.
             return Driver::Itself;
         }
-        if let Some(Leased { shard: Some(shard), lent: true }) = self.leased.try_lock().as_deref() {
-            self.wish.count_turn();
-            shard.turn();
+        if let Some(Leased { shard: Some(shard), lent: true, put_off }) =
+            self.leased.try_lock().as_deref_mut()
+        {
+            let turn = shard.turn();
+            if put_off.is_none_or(|last| turn.since(last) >= PUT_OFF_APART) {
+                *put_off = Some(turn);
+                self.wish.put_off();
+            }
             return Driver::Asker;
         }
         if self.is_wanted() { Driver::ItselfYet } else { Driver::Itself }
@@ -167,21 +198,16 @@ impl Lease {
 }
 
 impl Awake {
-    /// Lends the shard until it is given back, or has had no turn for as long as `patience`. Its thread
-    /// must not be in its runtime.
-    pub(crate) fn lend(mut self, lease: &Lease, patience: Duration) -> Self {
-        self.0.lent = true;
-        let turns = || lease.wish.turns.load(Ordering::Relaxed);
-        ArcMutexGuard::unlocked(&mut self.0, || {
-            loop {
-                let before = turns();
-                std::thread::park_timeout(patience);
-                if turns() == before || !lease.is_wanted() {
-                    break;
-                }
-            }
-        });
-        self.0.lent = false;
+    /// Lends the shard until it is given back, or has had no turn for as long as the lease's patience. Its
+    /// thread must not be in its runtime.
+    pub(crate) fn lend(mut self, lease: &Lease) -> Self {
+        if let Some(alarm) = &lease.wish.alarm {
+            self.0.lent = true;
+            self.0.put_off = None;
+            lease.wish.put_off();
+            ArcMutexGuard::unlocked(&mut self.0, || alarm.sleep());
+            self.0.lent = false;
+        }
         lease.wish.wanted.store(false, Ordering::Release);
         self
     }
@@ -208,11 +234,20 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
+    use crate::clock::Clock;
 
-    #[derive(Clone, Default)]
+    #[derive(Clone)]
     struct Counts {
         carried: Rc<Cell<usize>>,
         turns: Rc<Cell<usize>>,
+        clock: Rc<Clock>,
+    }
+
+    impl Default for Counts {
+        fn default() -> Self {
+            let (carried, turns, clock) = (Rc::default(), Rc::default(), Rc::new(Clock::new()));
+            Self { carried, turns, clock }
+        }
     }
 
     impl Sleeper for Counts {
@@ -221,8 +256,10 @@ mod tests {
             Ok(())
         }
 
-        fn turn(&self) {
+        fn turn(&self) -> Moment {
             self.turns.set(self.turns.get() + 1);
+            self.clock.read();
+            self.clock.now()
         }
 
         fn carry_out_any(&self, _: CommandBatch) {
@@ -255,6 +292,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(target_os = "linux")]
     fn another_thread_drives_only_what_is_lent() {
         let lease = Lease::default();
         let counts = Counts::default();
@@ -281,7 +319,7 @@ mod tests {
         // It may have no turn in time on a machine that is busy.
         while !asker.is_finished() {
             lease.want();
-            drop(lease.wake().lend(&lease, LENT_PATIENCE));
+            drop(lease.wake().lend(&lease));
         }
         asker.join().expect("no panic");
         assert!(!lease.is_wanted(), "no turn, so it was taken back");
@@ -307,6 +345,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(target_os = "linux")]
     fn batches_alone_do_not_keep_a_shard_lent() {
         let lease = Lease::default();
         drop(lease.begin(Box::new(Counts::default())));
@@ -322,15 +361,16 @@ mod tests {
             }
         });
         let lent = Instant::now();
-        lease.wake().lend(&lease, LENT_PATIENCE).end();
+        lease.wake().lend(&lease).end();
         assert!(lent.elapsed() < Duration::from_secs(10));
         committer.join().expect("no panic");
     }
 
     #[test]
+    #[cfg(target_os = "linux")]
     fn what_is_given_back_is_taken_at_once() {
         const LONG: Duration = Duration::from_secs(60);
-        let lease = Lease::default();
+        let lease = Lease::with_patience(LONG);
         drop(lease.begin(Box::new(Counts::default())));
         assert!(lease.want());
         let giver = std::thread::spawn({
@@ -344,7 +384,7 @@ mod tests {
             }
         });
         let lent = Instant::now();
-        let awake = lease.wake().lend(&lease, LONG);
+        let awake = lease.wake().lend(&lease);
         assert!(lent.elapsed() < LONG / 2);
         assert!(!lease.is_wanted());
         awake.end();

@@ -5,8 +5,8 @@
 //! Read in this order; imports run downward only, from the last floor to the first (a test checks
 //! it).
 //! - plain data: [`config`] every limit and timer; [`close`] close codes; [`path`] the canonical form
-//!   of a concrete path; `slots` handles; `clock` a shard's time; `token` words of headers;
-//!   [`message`] prepared frames
+//!   of a concrete path; `slots` handles; `clock` a shard's time; `alarm` what its thread sleeps by;
+//!   `token` words of headers; [`message`] prepared frames
 //! - machines: [`router`] patterns and matching; [`deflate`] compressed messages; `codec` what a
 //!   client's bytes mean; [`lines`] what handlers are told of a request; `keepalive` when a peer is
 //!   given up; [`outbox`] frames waiting to be written; [`topics`] who is where; [`template`] and
@@ -29,6 +29,7 @@
 #![deny(unsafe_code)]
 
 mod acceptor;
+mod alarm;
 pub mod backplane;
 mod body;
 mod client_ip;

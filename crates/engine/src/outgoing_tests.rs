@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use super::*;
+use crate::clock::Moment;
 use crate::command::CommandBatch;
 use crate::config::Config;
 use crate::event::{Event, EventBatch};
@@ -23,7 +24,9 @@ impl Sleeper for Notes {
         Ok(())
     }
 
-    fn turn(&self) {}
+    fn turn(&self) -> Moment {
+        Moment::default()
+    }
 
     fn carry_out_any(&self, batch: CommandBatch) {
         self.0.borrow_mut().push(LENT + batch.commands.len());

@@ -269,7 +269,9 @@ impl Engine {
                 .name(format!("tina4-shard-{index}"))
                 .spawn(move || match shard::runtime() {
                     Ok(runtime) => {
-                        let _ = ready.send(Ok(shard::descriptor_of(&runtime)));
+                        let can_be_lent = common.ways[index].lease().can_be_lent();
+                        let descriptor = can_be_lent.then(|| shard::descriptor_of(&runtime));
+                        let _ = ready.send(Ok(descriptor.flatten()));
                         shard::run(runtime, index, common, listener);
                     }
                     Err(error) => {

@@ -12,6 +12,7 @@ const FLOORS: &[&str] = &[
     "path",
     "slots",
     "clock",
+    "alarm",
     "token",
     "message",
     // machines

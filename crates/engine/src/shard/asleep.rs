@@ -8,6 +8,7 @@ use tokio::runtime::Runtime;
 use tokio::task::coop::unconstrained;
 
 use super::Shard;
+use crate::clock::Moment;
 use crate::command::CommandBatch;
 use crate::lease::Sleeper;
 
@@ -60,12 +61,14 @@ impl Asleep {
 }
 
 impl Sleeper for Asleep {
-    fn turn(&self) {
-        if let Some(shard) = self.shard.upgrade() {
+    fn turn(&self) -> Moment {
+        let began = self.shard.upgrade().map_or(Moment::default(), |shard| {
             shard.context.clock.read();
             shard.commands().unpark();
-        }
+            shard.context.clock.now()
+        });
         self.go_on(true);
+        began
     }
 
     fn carry_out_any(&self, batch: CommandBatch) {

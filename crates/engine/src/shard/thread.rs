@@ -12,7 +12,7 @@ use tokio::task::coop::unconstrained;
 use super::asleep::{Asleep, ask_for_a_turn, leave};
 use super::{Common, Shard, place, sweep, take_overdue};
 use crate::acceptor;
-use crate::lease::{Awake, LENT_PATIENCE, Lease, Sleeper};
+use crate::lease::{Awake, Lease, Sleeper};
 
 /// Threads that read files for a shard at a time; more requests for files wait for one. Without a bound
 /// of ours peers could have 512 of them.
@@ -120,7 +120,7 @@ pub(crate) fn run(
             }
             shard.context.is_lent.set(true);
             let awake = AWAKE.take().unwrap_or_else(|| lease.wake());
-            AWAKE.set(Some(awake.lend(lease, LENT_PATIENCE)));
+            AWAKE.set(Some(awake.lend(lease)));
             shard.context.is_lent.set(false);
             shard.commands().unpark();
             // Handlers may be running.
@@ -148,6 +148,7 @@ fn awake(lease: &Lease, shard: Box<dyn Sleeper>, job: impl FnOnce()) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::{Clock, Moment};
     use crate::command::CommandBatch;
 
     struct Willing;
@@ -157,7 +158,9 @@ mod tests {
             Ok(())
         }
 
-        fn turn(&self) {}
+        fn turn(&self) -> Moment {
+            Clock::new().now()
+        }
 
         fn carry_out_any(&self, _: CommandBatch) {}
     }
