@@ -20,6 +20,7 @@ use engine::router::{Method, Params, Pattern, WebSocketRoute};
 use engine::{Answer, AnswerBody, Engine, Handle, Host};
 use tempfile::TempDir;
 
+pub(crate) mod asking;
 mod handlers;
 mod http;
 mod peer;
