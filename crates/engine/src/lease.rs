@@ -368,6 +368,36 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
+    fn a_shard_is_lent_as_long_as_it_has_turns_and_its_patience_longer() {
+        // Long enough for a machine that is busy.
+        const PATIENCE: Duration = Duration::from_secs(1);
+        let lease = Lease::with_patience(PATIENCE);
+        drop(lease.begin(Box::new(Counts::default())));
+        assert!(lease.want());
+        let driver = std::thread::spawn({
+            let lease = lease.clone();
+            move || {
+                while lease.drive() != Driver::Asker {
+                    std::thread::yield_now();
+                }
+                let began = Instant::now();
+                let mut last = began;
+                while began.elapsed() < PATIENCE * 3 / 2 {
+                    std::thread::sleep(PATIENCE / 50);
+                    last = Instant::now();
+                    assert_eq!(lease.drive(), Driver::Asker, "{:?}", began.elapsed());
+                }
+                last
+            }
+        });
+        lease.wake().lend(&lease).end();
+        let ended = Instant::now();
+        let last = driver.join().expect("no panic");
+        assert!(ended.duration_since(last) >= PATIENCE - PUT_OFF_APART);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
     fn what_is_given_back_is_taken_at_once() {
         const LONG: Duration = Duration::from_secs(60);
         let lease = Lease::with_patience(LONG);
