@@ -48,8 +48,8 @@ async function measure(server, row, time) {
   try {
     const route = row.route === null ? [] : speaks(row.route);
     const options = Object.entries(row.options).flatMap(([option, value]) => [`--${option}`, value]);
-    const { times = 1, least = 0 } = row;
-    const warmUp = time.warmUp * times;
+    const { times = 1, warmUps = 1, least = 0 } = row;
+    const warmUp = time.warmUp * warmUps;
     const seconds = Math.max(time.seconds * times, least);
     const words = [row.work, ...route, ...options, '--port', port, '--pid', child.pid, '--warm-up', warmUp, '--seconds', seconds];
     const found = await runLoad(words.map(String), (warmUp + seconds) * 1000 + LOAD_SLACK);
