@@ -231,6 +231,7 @@ impl Awake {
 mod tests {
     use std::cell::Cell;
     use std::rc::Rc;
+    #[cfg(target_os = "linux")]
     use std::time::Instant;
 
     use super::*;
@@ -272,6 +273,16 @@ mod tests {
         std::thread::scope(|scope| scope.spawn(|| job(lease)).join().expect("no panic"))
     }
 
+    /// Gives the shard its first turn, once it is lent.
+    #[cfg(target_os = "linux")]
+    fn drive_first(lease: &Lease) {
+        let patience = Instant::now() + Duration::from_secs(20);
+        while lease.drive() != Driver::Asker {
+            assert!(Instant::now() < patience, "never lent");
+            std::thread::yield_now();
+        }
+    }
+
     #[test]
     fn another_thread_carries_out_only_while_the_shard_sleeps() {
         let lease = Lease::default();
@@ -309,10 +320,7 @@ mod tests {
         let asker = std::thread::spawn({
             let lease = lease.clone();
             move || {
-                let patience = Instant::now() + Duration::from_secs(20);
-                while lease.drive() != Driver::Asker {
-                    assert!(Instant::now() < patience, "never lent");
-                }
+                drive_first(&lease);
                 assert!(lease.carry_out_any(CommandBatch::default()).is_ok());
             }
         });
@@ -377,9 +385,7 @@ mod tests {
         let driver = std::thread::spawn({
             let lease = lease.clone();
             move || {
-                while lease.drive() != Driver::Asker {
-                    std::thread::yield_now();
-                }
+                drive_first(&lease);
                 let began = Instant::now();
                 let mut last = began;
                 while began.elapsed() < PATIENCE * 3 / 2 {
@@ -406,9 +412,7 @@ mod tests {
         let giver = std::thread::spawn({
             let lease = lease.clone();
             move || {
-                while lease.drive() != Driver::Asker {
-                    std::thread::yield_now();
-                }
+                drive_first(&lease);
                 lease.give_back();
                 assert!(!lease.is_wanted());
             }
