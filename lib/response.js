@@ -3,10 +3,11 @@
 const cookie = require('cookie');
 const { describe, isRecord, messageBytes, onlyKeys } = require('./check.js');
 
-const HTML = 'text/html; charset=utf-8';
-const TEXT = 'text/plain; charset=utf-8';
-const JSON_TYPE = 'application/json';
-const BYTES = 'application/octet-stream';
+// Whole lines: one that is put together for each answer would also have to be copied together before the addon can read it.
+const HTML = 'content-type:text/html; charset=utf-8\n';
+const TEXT = 'content-type:text/plain; charset=utf-8\n';
+const JSON_TYPE = 'content-type:application/json\n';
+const BYTES = 'content-type:application/octet-stream\n';
 
 const HEADER_NAME = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 const HEADER_VALUE = /^[\t\x20-\x7e]*$/;
@@ -265,7 +266,7 @@ class Tina4Response extends Callable {
   /**
    * @param {string} caller Named in errors
    * @param {string|Uint8Array|null} body
-   * @param {string|null} type What fits the body; null for none
+   * @param {string|null} type The line of the type that fits the body; null for none
    * @param {number} [status] Wins over the one set
    * @param {string} [contentType] Wins over the header set and over `type`
    */
@@ -281,9 +282,9 @@ class Tina4Response extends Callable {
     return this;
   }
 
-  /** @param {string|null} type The content type, if no header says it */
+  /** @param {string|null} type The line of the content type, if no header says it */
   #headerLines(type) {
-    let lines = type === null ? '' : `content-type:${type}\n`;
+    let lines = type ?? '';
     if (this.#headers !== null) {
       // Neither a name nor a value has a line end.
       for (const [name, values] of this.#headers) {

@@ -9,8 +9,6 @@ use http::uri::{Authority, Uri};
 use http::{Method, Request, StatusCode, Version};
 use hyper::body::Body;
 
-use crate::upgrade;
-
 /// Why a request is refused, and its connection closed: what follows it cannot be trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flaw {
@@ -45,15 +43,16 @@ impl Flaw {
     }
 }
 
-/// Looks at how a request is framed. The `Host` of an upgrade request is left to its own checks.
+/// Looks at how a request is framed. The `Host` of one that asks for an upgrade is left to the checks
+/// of upgrades.
 ///
 /// # Errors
 /// The first flaw.
-pub(crate) fn check<B: Body>(request: &Request<B>) -> Result<(), Flaw> {
+pub(crate) fn check<B: Body>(request: &Request<B>, asks_for_upgrade: bool) -> Result<(), Flaw> {
     let headers = request.headers();
     check_target(request.method(), request.uri())?;
     check_codings(headers)?;
-    if !upgrade::is_asked(headers) {
+    if !asks_for_upgrade {
         return check_host(request.version(), headers);
     }
     // Its bytes would be read as frames.
@@ -100,8 +99,23 @@ fn check_host(version: Version, headers: &HeaderMap) -> Result<(), Flaw> {
     if sound { Ok(()) } else { Err(Flaw::Host) }
 }
 
-/// A host and perhaps a port, which the `http` crate takes to be any text behind the colon.
+/// A host and perhaps a port.
 fn is_host(text: &[u8]) -> bool {
+    is_plain_host(text) || is_any_host(text)
+}
+
+/// Whether it is a host as in almost every request, which takes one look to see: letters, digits, dots
+/// and hyphens.
+fn is_plain_host(text: &[u8]) -> bool {
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
+    match text.iter().position(|byte| !is_plain(byte)) {
+        Some(end) => end > 0 && text[end] == b':' && text[end + 1..].iter().all(u8::is_ascii_digit),
+        None => !text.is_empty(),
+    }
+}
+
+/// The port is what the `http` crate takes to be any text behind the colon.
+fn is_any_host(text: &[u8]) -> bool {
     let Ok(authority) = Authority::try_from(text) else {
         return false;
     };
@@ -113,5 +127,36 @@ fn is_host(text: &[u8]) -> bool {
         }
         // Who asks comes before the host.
         None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plain_host_is_one_to_the_crate_too() {
+        for host in ["a", "a.b-c.9", "A:8080", "127.0.0.1:1", "a:", "-", ".", "a.:65536"] {
+            let both = (is_plain_host(host.as_bytes()), is_any_host(host.as_bytes()));
+            assert_eq!(both, (true, true), "{host}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_plain_is_left_to_the_crate() {
+        for (text, is_a_host) in [
+            ("[::1]:80", true),
+            ("a_b", true),
+            ("", false),
+            (":80", true),
+            ("a:b", false),
+            ("a:80:81", false),
+            ("a b", false),
+            ("user@a", false),
+            ("a/b", false),
+        ] {
+            assert!(!is_plain_host(text.as_bytes()), "{text}");
+            assert_eq!(is_host(text.as_bytes()), is_a_host, "{text}");
+        }
     }
 }

@@ -173,11 +173,12 @@ impl Http {
     }
 
     async fn serve(&self, request: &mut Request<Incoming>, peer: IpAddr) -> Response<Body> {
-        if let Err(flaw) = framing::check(request) {
+        let asks_for_upgrade = upgrade::is_asked(request.headers());
+        if let Err(flaw) = framing::check(request, asks_for_upgrade) {
             return closing(error(flaw.status(), flaw.message(), request.headers()));
         }
         let ip = client_ip(peer, request.headers(), &self.context.config().trusted_proxies);
-        if upgrade::is_asked(request.headers()) {
+        if asks_for_upgrade {
             return match self.opener.upgrade(request, ip) {
                 Ok(accepted) => switching_protocols(&accepted),
                 Err(rejection) => self.opener.reject(rejection),
@@ -287,7 +288,7 @@ impl Http {
         let answer = place.answer().await;
         drop((place, held));
         match answer {
-            Some(answer) => self.response(answer, request.method(), request.headers()).await,
+            Some(answer) => self.response(answer, request).await,
             None => {
                 let message = "the handler did not answer in time";
                 error(StatusCode::SERVICE_UNAVAILABLE, message, request.headers())
@@ -308,37 +309,39 @@ impl Http {
     }
 
     /// Turns a handler's answer into a response.
-    async fn response(
-        &self,
-        answer: Answer,
-        method: &Method,
-        request_headers: &HeaderMap,
-    ) -> Response<Body> {
+    async fn response(&self, answer: Answer, request: &mut Request<Incoming>) -> Response<Body> {
         let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::OK);
-        let mut response = match answer.body {
-            AnswerBody::Bytes(bytes) => match held::bytes(&self.context.shared, bytes) {
-                Some(bytes) => Response::new(Either::Left(Full::new(bytes))),
-                None => return out_of_memory(request_headers),
-            },
+        match answer.body {
+            AnswerBody::Bytes(bytes) => {
+                let Some(bytes) = held::bytes(&self.context.shared, bytes) else {
+                    return out_of_memory(request.headers());
+                };
+                let mut response = Response::new(Either::Left(Full::new(bytes)));
+                *response.status_mut() = status;
+                // hyper reads the next request's headers into the map of this answer: handed on, it
+                // is allocated once for a socket, not for each request.
+                let mut headers = std::mem::take(request.headers_mut());
+                headers.clear();
+                self.add_headers(&mut headers, &answer.headers);
+                *response.headers_mut() = headers;
+                response
+            }
             AnswerBody::File(path) => {
-                let found = Box::pin(self.file(&path, status, method, request_headers)).await;
-                match found {
+                let (method, headers) = (request.method(), request.headers());
+                let mut response = match Box::pin(self.file(&path, status, method, headers)).await {
                     Ok(response) => response,
                     Err(response) => return response,
+                };
+                if response.status() == StatusCode::OK {
+                    *response.status_mut() = status;
                 }
+                // A handler's header replaces the engine's; one it repeats stays repeated.
+                let mut own = HeaderMap::new();
+                self.add_headers(&mut own, &answer.headers);
+                response.headers_mut().extend(own);
+                response
             }
-        };
-        if response.status() == StatusCode::OK {
-            *response.status_mut() = status;
         }
-        let own = self.headers(&answer.headers);
-        if response.headers().is_empty() {
-            *response.headers_mut() = own;
-            return response;
-        }
-        // A handler's header replaces the engine's; one it repeats stays repeated.
-        response.headers_mut().extend(own);
-        response
     }
 
     /// A file as a handler's answer, to which its headers come.
@@ -370,9 +373,8 @@ impl Http {
         }
     }
 
-    /// The headers of a handler's answer, of lines `name:value`.
-    fn headers(&self, lines: &Bytes) -> HeaderMap {
-        let mut headers = HeaderMap::new();
+    /// Adds the headers of a handler's answer, of lines `name:value`.
+    fn add_headers(&self, headers: &mut HeaderMap, lines: &Bytes) {
         for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             let colon = line.iter().position(|byte| *byte == b':').unwrap_or(0);
             let (name, value) = (&line[..colon], line.get(colon + 1..).unwrap_or_default());
@@ -391,6 +393,5 @@ impl Http {
                 headers.append(name, value);
             }
         }
-        headers
     }
 }

@@ -53,8 +53,21 @@ impl Lines {
 
     /// Adds a line with an address.
     pub(crate) fn push_ip(&mut self, ip: IpAddr) {
-        // A string takes whatever is written.
-        let _ = writeln!(self.0, "{ip}");
+        match ip {
+            // As `Display` writes it, which takes 0.1 µs for that, in every request.
+            IpAddr::V4(ip) => {
+                let mut digits = itoa::Buffer::new();
+                for (index, octet) in ip.octets().into_iter().enumerate() {
+                    if index > 0 {
+                        self.0.push('.');
+                    }
+                    self.0.push_str(digits.format(octet));
+                }
+                self.0.push('\n');
+            }
+            // A string takes whatever is written.
+            IpAddr::V6(ip) => _ = writeln!(self.0, "{ip}"),
+        }
     }
 
     /// Adds the lines of the parameters, which are `name=text`, `name%text` with escapes or
@@ -164,6 +177,15 @@ mod tests {
             lines.headers().collect::<Vec<_>>(),
             [("x-a", "1: 2"), ("x-a", ""), ("x-b", "café")]
         );
+    }
+
+    #[test]
+    fn an_address_is_written_as_its_display() {
+        for text in ["0.0.0.0", "9.10.99.100", "255.255.255.255", "2001:db8::1"] {
+            let mut lines = Lines::with_capacity(0);
+            lines.push_ip(text.parse().expect("an address"));
+            assert_eq!(lines.as_str(), format!("{text}\n"));
+        }
     }
 
     #[test]
