@@ -66,10 +66,14 @@ pub(crate) fn file(shared: &Arc<Shared>, body: Body) -> Option<Body> {
         return Some(body);
     }
     let count = Count::take(shared, length.min(FILE_PIECE) as usize)?;
-    let counted = body.map_frame(move |frame| {
-        // Taken along, to be dropped with the body.
-        let _ = &count;
+    Some(along(body, count))
+}
+
+/// A body that takes something along, to be dropped with it.
+pub(crate) fn along(body: Body, taken: impl Send + 'static) -> Body {
+    let body = body.map_frame(move |frame| {
+        let _ = &taken;
         frame
     });
-    Some(counted.boxed_unsync())
+    body.boxed_unsync()
 }

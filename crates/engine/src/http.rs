@@ -41,7 +41,7 @@ use crate::router::{HttpMatch, RouteId};
 use crate::routes::Routes;
 use crate::slots::Handle;
 use crate::static_files::{self, StaticFiles};
-use crate::traffic::Traffics;
+use crate::traffic::{Traffic, Traffics};
 use crate::upgrade;
 use crate::waiting::Waiting;
 use crate::wire::Wire;
@@ -134,6 +134,7 @@ impl Http {
                 traffic.flushed().await;
                 let response = http.serve(&mut request, peer.ip().to_canonical()).await;
                 traffic.end(!request.body().is_end_stream());
+                let response = response.map(|body| streamed(body, &traffic));
                 let is_last = traffic.awaits_answer();
                 Ok::<_, Infallible>(if is_last { closing(response) } else { response })
             }
@@ -394,4 +395,11 @@ impl Http {
             }
         }
     }
+}
+
+/// A body of which the traffic knows until when it is read.
+fn streamed(body: Body, traffic: &Arc<Traffic>) -> Body {
+    let Either::Right(file) = body else { return body };
+    let streaming = traffic.stream();
+    Either::Right(held::along(file, streaming))
 }

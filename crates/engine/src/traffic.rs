@@ -44,6 +44,10 @@ pub(crate) struct Traffic {
     send_late: AtomicBool,
     /// The socket is full: something waits to be written.
     full: AtomicBool,
+    /// An answer that is read as it is written is not at its end.
+    streaming: AtomicBool,
+    /// The client has ended its side, which hyper is told when the answer is written.
+    keeps_end: AtomicBool,
     /// The client has ended its side, and its answer is not there or not written.
     ended: Since,
     /// The sweep has found that it has waited long enough.
@@ -72,6 +76,8 @@ impl Traffic {
             head_late: AtomicBool::new(false),
             send_late: AtomicBool::new(false),
             full: AtomicBool::new(false),
+            streaming: AtomicBool::new(false),
+            keeps_end: AtomicBool::new(false),
             ended: Since::default(),
             hung_up: AtomicBool::new(false),
             unread: AtomicBool::new(false),
@@ -110,12 +116,31 @@ impl Traffic {
         self.head_late.store(false, Ordering::Relaxed);
     }
 
-    /// The wire has read the end: whether it is kept from hyper, which would throw the request away.
+    /// The wire has read the end: whether it is kept from hyper, which would throw away the request, or
+    /// what is left of its answer.
     pub(crate) fn came_to_end(&self) -> bool {
         if self.serving.load(Ordering::Relaxed) {
             self.ended.begin(self.clock.now());
         }
-        self.awaits_answer()
+        if self.awaits_answer() {
+            return true;
+        }
+        let keeps = self.full.load(Ordering::Relaxed) || self.streaming.load(Ordering::Relaxed);
+        self.keeps_end.store(keeps, Ordering::Relaxed);
+        keeps
+    }
+
+    /// Some of what kept the end from hyper is over: it is to read again.
+    fn give_end(&self) {
+        if self.keeps_end.load(Ordering::Relaxed) {
+            self.wake();
+        }
+    }
+
+    /// An answer begins that is read as it is written, until what is returned is dropped.
+    pub(crate) fn stream(self: &Arc<Self>) -> Streaming {
+        self.streaming.store(true, Ordering::Relaxed);
+        Streaming(Arc::clone(self))
     }
 
     /// Whether the client has ended its side and waits for an answer, which will be the last.
@@ -142,6 +167,7 @@ impl Traffic {
     pub(crate) fn flush(&self) {
         if self.full.swap(false, Ordering::Relaxed) {
             self.flushed.notify_one();
+            self.give_end();
         }
     }
 
@@ -206,6 +232,16 @@ impl Traffic {
             late.store(true, Ordering::Relaxed);
             self.wake();
         }
+    }
+}
+
+/// Lives as long as the body of an answer.
+pub(crate) struct Streaming(Arc<Traffic>);
+
+impl Drop for Streaming {
+    fn drop(&mut self) {
+        self.0.streaming.store(false, Ordering::Relaxed);
+        self.0.give_end();
     }
 }
 

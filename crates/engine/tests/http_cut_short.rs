@@ -170,6 +170,27 @@ async fn a_client_that_has_ended_its_side_gets_its_answer() {
 }
 
 #[tokio::test]
+async fn a_client_that_ends_its_side_while_it_is_answered_gets_all_of_the_answer() {
+    // More than the system keeps for a socket.
+    const LENGTH: usize = 16 * 1024 * 1024;
+    let large = "x".repeat(LENGTH);
+    let server = App::new()
+        .file("app/public/large", &large)
+        .request("GET", "/answer", move |_| answer(200, &large))
+        .start();
+    for target in ["/large", "/answer"] {
+        let mut raw = Raw::connect_narrow(server.address).await;
+        raw.write(format!("GET {target} HTTP/1.1\r\nhost: a\r\n\r\n")).await;
+        assert!(raw.more().await, "the answer begins");
+        raw.stream.shutdown().await.expect("open");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(raw.response().await.body.len(), LENGTH, "{target}");
+        // Long before it would be for a client that is silent.
+        assert_eq!(raw.rest().await, b"", "{target}");
+    }
+}
+
+#[tokio::test]
 async fn too_many_or_too_large_headers_are_431() {
     let server = App::new()
         .with(|config| {
