@@ -52,6 +52,14 @@ describe('a change', () => {
     );
   });
 
+  it('is a new folder, into which files may have come before it was watched', async () => {
+    const app = newApp({ 'src/routes/pid.ts': PID });
+    const run = await tina4(app.directory, SERVE).ready();
+    const before = await run.fetch('/pid');
+    fs.mkdirSync(path.join(app.directory, 'src/lib'));
+    await until(async () => (await run.fetch('/pid')) !== before, 'another process');
+  });
+
   it('is a file that is removed', async () => {
     const app = newApp({ 'src/routes/a.ts': answering('/a', 'a'), 'src/routes/pid.ts': PID });
     const run = await tina4(app.directory, SERVE).ready();

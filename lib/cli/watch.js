@@ -32,8 +32,8 @@ function watchApp(directory, onChange) {
   let timer;
   chokidar
     .watch(folders, { ignored, ignoreInitial: true })
-    .on('all', (event, file) => {
-      if (event === 'addDir') return;
+    // A new folder too: what is written into it before it is watched is not seen.
+    .on('all', (_, file) => {
       clearTimeout(timer);
       timer = setTimeout(() => onChange(path.relative(directory, file)), DEBOUNCE);
     })
