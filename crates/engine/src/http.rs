@@ -35,7 +35,8 @@ use crate::lines::Lines;
 use crate::opening::Opener;
 use crate::path;
 use crate::response::{
-    Body, JSON, bad_path, closing, empty, error, full, insert, out_of_memory, switching_protocols,
+    Body, JSON, bad_path, closing, emptied, empty, error, full, insert, out_of_memory,
+    switching_protocols,
 };
 use crate::router::{HttpMatch, RouteId};
 use crate::routes::Routes;
@@ -319,10 +320,7 @@ impl Http {
                 };
                 let mut response = Response::new(Either::Left(Full::new(bytes)));
                 *response.status_mut() = status;
-                // hyper reads the next request's headers into the map of this answer: handed on, it
-                // is allocated once for a socket, not for each request.
-                let mut headers = std::mem::take(request.headers_mut());
-                headers.clear();
+                let mut headers = emptied(std::mem::take(request.headers_mut()));
                 self.add_headers(&mut headers, &answer.headers);
                 *response.headers_mut() = headers;
                 response

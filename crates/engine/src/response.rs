@@ -15,6 +15,19 @@ pub(crate) const JSON: &str = "application/json";
 pub(crate) const TEXT: &str = "text/plain; charset=utf-8";
 pub(crate) const HTML: &str = "text/html; charset=utf-8";
 
+/// A socket keeps room for so many headers from one request to the next: browsers send fewer.
+const KEPT_HEADERS: usize = 32;
+
+/// The map of a request's headers, for those of its answer. hyper reads the next request's headers into
+/// the map of the answer: handed on, it is allocated once for a socket, not twice for each request.
+pub(crate) fn emptied(mut headers: HeaderMap) -> HeaderMap {
+    if headers.capacity() > KEPT_HEADERS {
+        return HeaderMap::new();
+    }
+    headers.clear();
+    headers
+}
+
 pub(crate) fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         headers.insert(name, value);
@@ -104,4 +117,26 @@ fn unsniffed(mut response: Response<Body>) -> Response<Body> {
 
 pub(crate) fn escape_html(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_room_of_many_headers_is_not_kept() {
+        let emptied = |count: usize| {
+            let mut headers = HeaderMap::new();
+            for number in 0..count {
+                let name = format!("x-{number}");
+                headers.insert(HeaderName::try_from(name).expect("a name"), HeaderValue::from(1));
+            }
+            let headers = emptied(headers);
+            (headers.len(), headers.capacity())
+        };
+        let (left, room) = emptied(20);
+        assert_eq!(left, 0);
+        assert!(room >= 20);
+        assert_eq!(emptied(100), (0, 0));
+    }
 }
