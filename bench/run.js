@@ -93,7 +93,7 @@ function number(name, word, least, most) {
 
 /** Measures every row on every server, in every round in another order, so that no server always comes first. */
 async function measureAll({ rows, servers, rounds, seconds, warmUp }) {
-  const found = new Map(rows.flatMap((row) => servers.filter((server) => row.without?.[server] === undefined).map((server) => {
+  const found = new Map(rows.flatMap((row) => servers.filter((server) => isMeasured(row, server)).map((server) => {
     const result = { row, server, rounds: [], failed: null };
     return [`${row.name} ${server}`, result];
   })));
@@ -109,6 +109,10 @@ async function measureAll({ rows, servers, rounds, seconds, warmUp }) {
   return [...found.values()].map(({ row, server, rounds, failed }) => (
     { row, server, summary: failed === null ? summarize(row, rounds) : null, failed }
   ));
+}
+
+function isMeasured(row, server) {
+  return SERVERS[server].isBound ? row.bound === server : row.without?.[server] === undefined;
 }
 
 /** Adds a measurement to a result, or why there is none; returns what to say about it. */

@@ -9,7 +9,7 @@ const path = require('node:path');
 const { parseArgs } = require('node:util');
 const { Problem, firstLine, main, say } = require('../scripts/steps.js');
 const { median } = require('./lib/format.js');
-const { BENCH, LOAD_BINARY, prepare } = require('./lib/prepare.js');
+const { BARE_BINARY, BENCH, prepare } = require('./lib/prepare.js');
 const { runLoad, stop } = require('./lib/processes.js');
 const { AXES } = require('./scaling/axes.js');
 const { draw } = require('./scaling/plots.js');
@@ -24,7 +24,7 @@ const SERVERS = [
     command: [process.execPath, path.join(BENCH, 'servers', 'tina4.js')],
     shards,
   })),
-  { name: 'bare', command: [path.join(path.dirname(LOAD_BINARY), 'bare')] },
+  { name: 'bare', command: [BARE_BINARY] },
 ];
 
 const HELP = `usage: npm run bench:scaling -- [options]

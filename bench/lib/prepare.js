@@ -10,6 +10,7 @@ const BENCH = path.join(__dirname, '..');
 const LOAD = path.join(BENCH, 'load');
 const FLOOR = path.join(BENCH, 'servers', 'floor');
 const LOAD_BINARY = path.join(target(LOAD), 'release', 'load');
+const BARE_BINARY = path.join(target(LOAD), 'release', 'bare');
 const FLOOR_BINARY = path.join(target(FLOOR), 'release', 'floor');
 
 /**
@@ -68,4 +69,4 @@ function readJson(file) {
   }
 }
 
-module.exports = { BENCH, FLOOR_BINARY, LOAD_BINARY, installedVersion, lockedVersion, prepare };
+module.exports = { BARE_BINARY, BENCH, FLOOR_BINARY, LOAD_BINARY, installedVersion, lockedVersion, prepare };

@@ -2,7 +2,7 @@
 
 const path = require('node:path');
 const { firstLine } = require('../../scripts/steps.js');
-const { BENCH, FLOOR_BINARY, installedVersion, lockedVersion } = require('./prepare.js');
+const { BARE_BINARY, BENCH, FLOOR_BINARY, installedVersion, lockedVersion } = require('./prepare.js');
 
 const BUN = path.join(BENCH, 'node_modules', '@oven', 'bun-linux-x64', 'bin', 'bun');
 
@@ -14,6 +14,7 @@ const BUN = path.join(BENCH, 'node_modules', '@oven', 'bun-linux-x64', 'bin', 'b
  * @property {string[]} command What starts it
  * @property {(route: '/echo'|'/room') => string[]} speaks Words for the load generator: the path of a route, and the protocol on it
  * @property {() => string} version
+ * @property {boolean} [isBound] It does no more than the calls of the kernel that a row's work takes; the rows that have it name it
  */
 
 const plain = (route) => ['--path', route];
@@ -41,6 +42,7 @@ const SERVERS = {
     speaks: plain,
     version: () => ['hyper', 'tokio', 'tokio-tungstenite'].map((crate) => `${crate} ${lockedVersion(crate)}`).join(', '),
   },
+  bare: { title: 'bare sockets', command: [BARE_BINARY], speaks: plain, version: () => '', isBound: true },
   tina4: onNode('tina4', 'tina4'),
 };
 
