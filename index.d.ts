@@ -44,7 +44,7 @@ export type RouteParams<Path extends string = string> = Path extends unknown // 
       & { readonly [name: string]: string | undefined }
   : never;
 
-/** Named texts of a request: header fields, cookies or the query. The object inherits nothing; any name may be missing. */
+/** Named texts of a request: header fields, cookies or the query. The object has no prototype; any name may be missing. */
 export interface StringMap {
   readonly [name: string]: string | undefined;
 }

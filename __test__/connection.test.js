@@ -1,7 +1,7 @@
 'use strict';
 
 const { inspect } = require('node:util');
-const { cleanUp, deferred, inherited, serve, sleep, until } = require('./support.js');
+const { cleanUp, deferred, serve, sleep, until } = require('./support.js');
 
 afterEach(cleanUp);
 
@@ -61,15 +61,13 @@ describe('what is known of the peer', () => {
     expect(connection.params).toBe(connection.params);
   });
 
-  test('params and query inherit nothing', async () => {
+  test('params and query have no prototype', async () => {
     const { join } = await collecting('/ws');
     const { connection } = await join('/ws?__proto__=1&constructor=2');
     for (const object of [connection.params, connection.query, connection.headers, connection.cookies]) {
-      expect(inherited(object)).toEqual([]);
+      expect(Object.getPrototypeOf(object)).toBeNull();
     }
     expect(Object.keys(connection.params)).toEqual(['__proto__', 'constructor']);
-    // Nor can it be made to, for all of them.
-    expect(() => { Object.getPrototypeOf(connection.params).polluted = 1; }).toThrow(TypeError);
     expect({}.polluted).toBeUndefined();
   });
 

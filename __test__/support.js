@@ -133,12 +133,6 @@ function deferred() {
   return ends;
 }
 
-/** The names that an object has from its prototypes. */
-function inherited(object) {
-  const prototype = Object.getPrototypeOf(object);
-  return prototype === null ? [] : [...Reflect.ownKeys(prototype).map(String), ...inherited(prototype)];
-}
-
 const sleep = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
 /** Waits until a condition holds. */
@@ -150,4 +144,4 @@ async function until(condition, what = 'the condition', timeout = 5000) {
   }
 }
 
-module.exports = { cleanUp, connect, deferred, inherited, keptLog, raw, serve, sleep, temporaryFolder, until };
+module.exports = { cleanUp, connect, deferred, keptLog, raw, serve, sleep, temporaryFolder, until };

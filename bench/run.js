@@ -112,7 +112,8 @@ async function measureAll({ rows, servers, rounds, seconds, warmUp }) {
 }
 
 function isMeasured(row, server) {
-  return SERVERS[server].isBound ? row.bound === server : row.without?.[server] === undefined;
+  const { suits = () => true } = SERVERS[server];
+  return suits(row) && row.without?.[server] === undefined;
 }
 
 /** Adds a measurement to a result, or why there is none; returns what to say about it. */

@@ -56,7 +56,7 @@ class WebSocketConnection {
   }
 
   /**
-   * Path parameters, decoded (numbers for `int` and `float`), together with the query's; a path parameter wins. Inherits nothing.
+   * Path parameters, decoded (numbers for `int` and `float`), together with the query's; a path parameter wins. No prototype.
    *
    * @type {Record<string, string|number>}
    */
@@ -64,13 +64,13 @@ class WebSocketConnection {
     return (this.#params ??= fromParams(this.#lines, lineStart(this.#lines, 5), fromQuery(this.#line(3))));
   }
 
-  /** @type {Record<string, string>} The query of the upgrade request, the last value of a repeated name. Inherits nothing */
+  /** @type {Record<string, string>} The query of the upgrade request, the last value of a repeated name. No prototype */
   get query() {
     return (this.#remember().query ??= fromQuery(this.#line(3)));
   }
 
   /**
-   * The header fields of the upgrade request, names in lower case. Inherits nothing. They are fetched on first use; after the
+   * The header fields of the upgrade request, names in lower case. No prototype. They are fetched on first use; after the
    * close handler has settled there is nothing left to fetch, and the object is empty.
    *
    * @type {Record<string, string>}
@@ -84,7 +84,7 @@ class WebSocketConnection {
     return asked.headers;
   }
 
-  /** @type {Record<string, string>} The cookies of the upgrade request. Inherits nothing */
+  /** @type {Record<string, string>} The cookies of the upgrade request. No prototype */
   get cookies() {
     return (this.#remember().cookies ??= fromCookies(this.headers.cookie));
   }

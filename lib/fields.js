@@ -5,18 +5,18 @@ const cookie = require('cookie');
 /**
  * Objects of named texts, built from the lines the addon hands over.
  *
- * None inherits anything: names come from the peer, and `__proto__` or `constructor` must be keys like any other.
+ * None has a prototype: names come from the peer, and `__proto__` or `constructor` must be keys like any other.
  */
 
 /**
  * For names that are the same in most requests, which V8 caches: a store of a new one costs 0.06 µs. `Object.create(null)` makes a hash
- * table, at 0.4 µs; it suits names of which peers think up new ones. To take away the prototype of an object that has one costs 0.1 µs.
+ * table, at 0.4 µs; it suits names of which peers think up new ones.
  *
- * @class
+ * @returns {Record<string, any>}
  */
-function Fields() {}
-
-Fields.prototype = Object.freeze(Object.create(null));
+function withoutPrototype() {
+  return Object.setPrototypeOf({}, null);
+}
 
 /**
  * @param {string} text Lines, those of the parameters up to an empty one
@@ -24,7 +24,7 @@ Fields.prototype = Object.freeze(Object.create(null));
  * @param {object} [into] Filled and returned; default a new object
  * @returns {Record<string, any>} A later value replaces an earlier one of its name
  */
-function fromParams(text, start, into = new Fields()) {
+function fromParams(text, start, into = withoutPrototype()) {
   for (let at = start; ;) {
     const end = text.indexOf('\n', at);
     if (end <= at) return into;
@@ -67,7 +67,7 @@ function fromQuery(raw) {
  * @returns {Record<string, string>} Repeated fields joined with `", "`, cookies with `"; "` (RFC 9110 5.3, RFC 6265 5.4)
  */
 function fromHeaders(text, start = 0) {
-  const object = new Fields();
+  const object = withoutPrototype();
   for (const line of text.slice(start).split('\n')) {
     const colon = line.indexOf(':');
     // Only what is behind the last line end has none.

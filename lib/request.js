@@ -41,12 +41,12 @@ class Tina4Request {
     this.#rest = ip + 1;
   }
 
-  /** @type {Record<string, string|number>} Path parameters, decoded; numbers for `int` and `float`. Inherits nothing */
+  /** @type {Record<string, string|number>} Path parameters, decoded; numbers for `int` and `float`. No prototype */
   get params() {
     return (this.#params ??= fromParams(this.#lines, this.#rest));
   }
 
-  /** @type {Record<string, string>} The query, the last value of a repeated name. Inherits nothing */
+  /** @type {Record<string, string>} The query, the last value of a repeated name. No prototype */
   get query() {
     if (this.#query === undefined) {
       const mark = this.url.indexOf('?');
@@ -55,12 +55,12 @@ class Tina4Request {
     return this.#query;
   }
 
-  /** @type {Record<string, string>} Header fields, names in lower case, repeated ones joined. Inherits nothing */
+  /** @type {Record<string, string>} Header fields, names in lower case, repeated ones joined. No prototype */
   get headers() {
     return (this.#headers ??= fromHeaders(this.#lines, this.#lines.indexOf('\n\n', this.#rest - 1) + 2));
   }
 
-  /** @type {Record<string, string>} The cookies the client sent. Inherits nothing */
+  /** @type {Record<string, string>} The cookies the client sent. No prototype */
   get cookies() {
     return (this.#cookies ??= fromCookies(this.headers.cookie));
   }

@@ -14,7 +14,7 @@ const BUN = path.join(BENCH, 'node_modules', '@oven', 'bun-linux-x64', 'bin', 'b
  * @property {string[]} command What starts it
  * @property {(route: '/echo'|'/room') => string[]} speaks Words for the load generator: the path of a route, and the protocol on it
  * @property {() => string} version
- * @property {boolean} [isBound] It does no more than the calls of the kernel that a row's work takes; the rows that have it name it
+ * @property {(row: import('./rows.js').Row) => boolean} [suits] Which rows it is measured in; default all
  */
 
 const plain = (route) => ['--path', route];
@@ -42,7 +42,14 @@ const SERVERS = {
     speaks: plain,
     version: () => ['hyper', 'tokio', 'tokio-tungstenite'].map((crate) => `${crate} ${lockedVersion(crate)}`).join(', '),
   },
-  bare: { title: 'bare sockets', command: [BARE_BINARY], speaks: plain, version: () => '', isBound: true },
+  bare: {
+    title: 'bare sockets',
+    command: [BARE_BINARY],
+    speaks: plain,
+    version: () => '',
+    // Where each member is written each message by itself, no server can be much faster.
+    suits: ({ options }) => options.senders === 'one',
+  },
   tina4: onNode('tina4', 'tina4'),
 };
 
