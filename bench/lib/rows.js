@@ -41,6 +41,8 @@ const ROWS = [
 
 /** Of the load of a memory row in a run that only shows that it works. */
 const SMOKE_CONNECTIONS = 100;
+/** Seconds until its memory is taken, steady or not. */
+const SMOKE_SETTLING = 0.2;
 
 /** The servers that the others are compared with. */
 const REFERENCES = ['uws', 'bun'];
@@ -70,7 +72,7 @@ function idle(name, connections) {
 /** A row as a smoke run does it: connections at rest take time to open, and one shows as much as thousands. */
 function shortened(row) {
   if (row.kind !== 'memory') return row;
-  return { ...row, options: { ...row.options, connections: SMOKE_CONNECTIONS } };
+  return { ...row, options: { ...row.options, connections: SMOKE_CONNECTIONS, settling: SMOKE_SETTLING } };
 }
 
 module.exports = { REFERENCES, ROWS, shortened };

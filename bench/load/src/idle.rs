@@ -25,8 +25,6 @@ const STEADY_FOR: Duration = Duration::from_secs(3);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// It has not before this: V8 looks 8 s after the last work for what it can give back.
 const MIN_SETTLING: Duration = Duration::from_secs(10);
-/// It is taken as it is after this long, before servers ask who does not answer pings.
-const MAX_SETTLING: Duration = Duration::from_secs(18);
 
 /// What came of it.
 pub(crate) struct Outcome {
@@ -58,16 +56,16 @@ pub(crate) fn run(plan: &Plan) -> io::Result<Outcome> {
     load.open(WARM_UP)?;
     load.talk()?;
     load.close();
-    let (before, first) = settle(pid)?;
+    let (before, first) = settle(pid, plan.settling)?;
     load.open(plan.connections)?;
-    let (open, second) = settle(pid)?;
+    let (open, second) = settle(pid, plan.settling)?;
     load.talk()?;
-    let (after, third) = settle(pid)?;
+    let (after, third) = settle(pid, plan.settling)?;
     Ok(Outcome { before, open, after, settled: first && second && third })
 }
 
-/// Waits until memory is steady; also returns whether it was.
-fn settle(pid: u32) -> io::Result<(Memory, bool)> {
+/// Waits until memory is steady, but not longer than `most`; also returns whether it was.
+fn settle(pid: u32, most: Duration) -> io::Result<(Memory, bool)> {
     let begin = Instant::now();
     let mut reference = Memory::now(pid)?;
     let mut since = Instant::now();
@@ -79,7 +77,7 @@ fn settle(pid: u32) -> io::Result<(Memory, bool)> {
             (reference, since) = (now, Instant::now());
         }
         let steady = begin.elapsed() >= MIN_SETTLING && since.elapsed() >= STEADY_FOR;
-        if steady || begin.elapsed() >= MAX_SETTLING {
+        if steady || begin.elapsed() >= most {
             return Ok((now, steady));
         }
     }

@@ -37,7 +37,7 @@ and for a rate, an open loop over all connections in turn:
   --block MS          ask GET /block?ms=MS when the seconds begin, 1 to 4000; they last as long at
                       least
 An idle opens its connections, sends and receives one message on each, and needs --pid: memory is
-what it measures. A last needs --block: five times it sends one message to a room, asks for the block
+what it measures, when it is steady or after --settling SECONDS (18) as it is. A last needs --block: five times it sends one message to a room, asks for the block
 after --gap MS (0), and measures when each member has the message. An http sends GET requests for --path and needs --expect
 TEXT, the body of each answer. A churn opens and closes each connection again and again.";
 
@@ -46,6 +46,9 @@ const MAX_PREPARED: usize = 64 * 1024 * 1024;
 
 /// Payload of a control frame (RFC 6455, 5.5).
 const MAX_CONTROL: usize = 125;
+
+/// Seconds. Later, servers ask who does not answer pings.
+const MAX_SETTLING: f64 = 18.0;
 
 /// Milliseconds; what is measured then still fits into a sample of latency.
 const MAX_BLOCK: u64 = 4000;
@@ -125,6 +128,8 @@ pub(crate) struct Plan {
     pub(crate) bytes: usize,
     pub(crate) warm_up: Duration,
     pub(crate) measured: Duration,
+    /// Of an idle: memory is taken as it is after this long.
+    pub(crate) settling: Duration,
     /// The processes whose CPU time is reported: at most one, but for a relay.
     pub(crate) servers: Vec<u32>,
 }
@@ -153,7 +158,7 @@ impl Plan {
         let mut gap = Duration::ZERO;
         let mut servers = Vec::new();
         let (mut connections, mut in_flight, mut bytes) = (64, 1, 64);
-        let (mut warm_up, mut measured) = (0.5, 4.0);
+        let (mut warm_up, mut measured, mut settling) = (0.5, 4.0, MAX_SETTLING);
         while let Some(name) = words.next() {
             let value = words.next().ok_or(format!("{name} needs a value."))?;
             match name.as_str() {
@@ -194,11 +199,13 @@ impl Plan {
                 "--bytes" => bytes = within(&name, &value, MARK, 1024 * 1024)?,
                 "--warm-up" => warm_up = within(&name, &value, 0.0, 3600.0)?,
                 "--seconds" => measured = within(&name, &value, 0.05, 3600.0)?,
+                "--settling" if mode == "idle" => settling = within(&name, &value, 0.0, 3600.0)?,
                 "--pid" if relayed || servers.is_empty() => {
                     servers.push(within(&name, &value, 1, u32::MAX)?);
                 }
                 "--path" | "--senders" | "--speaks" | "--to" | "--rate" | "--pid" | "--with"
-                | "--block" | "--rooms" | "--under-way" | "--speakers" | "--gap" | "--expect" => {
+                | "--block" | "--rooms" | "--under-way" | "--speakers" | "--gap" | "--expect"
+                | "--settling" => {
                     return Err(format!("{name} cannot be {value:?} here."));
                 }
                 _ => return Err(format!("There is no option {name}.")),
@@ -260,6 +267,7 @@ impl Plan {
             bytes,
             warm_up: Duration::from_secs_f64(warm_up),
             measured: Duration::from_secs_f64(measured),
+            settling: Duration::from_secs_f64(settling),
             servers,
         })
     }
@@ -357,6 +365,10 @@ mod tests {
     fn an_idle_watches_one_process() {
         let plan = parse("idle --port 80 --path /e --connections 60000 --pid 7").unwrap();
         assert_eq!((plan.idle, plan.connections, plan.servers), (true, 60_000, vec![7]));
+        assert_eq!(plan.settling, Duration::from_secs(18));
+        let plan = parse("idle --port 80 --path /e --pid 7 --settling 0.5").unwrap();
+        assert_eq!(plan.settling, Duration::from_millis(500));
+        assert!(parse("echo --port 80 --path /e --settling 1").is_err());
     }
 
     #[test]
